@@ -1,0 +1,186 @@
+"""The one error tree. Every error names the value, the place and the remedy.
+
+PaytmLabError
+├── BadInput                    exit 2   the caller's words are wrong; nothing was changed
+│   ├── InvalidAmount           amount outside the grammar or the limits
+│   ├── InvalidUserId           id outside the grammar, or reserved
+│   ├── InvalidCurrency         a currency the lab does not hold
+│   ├── SameAccount             both sides of a payment are one user
+│   ├── InvalidSetting          a setting or option that cannot be used
+│   └── MalformedFile           a file that is not what it should be
+├── Conflict                    exit 2   the request contradicts what is already there
+│   ├── IdempotencyConflict     the same key came with another body
+│   └── AccountExists           the account exists with other terms
+├── Unavailable                 exit 3   nothing was changed; repeat later (``retry_after_s``)
+│   ├── ShardUnavailable        a shard does not answer
+│   ├── Overloaded              no admission token was free
+│   ├── OutboxFull              a shard's outbox is at its bound
+│   └── MissingPart             something the lab needs is not there
+├── OutcomeUnknown              exit 4   a commit's answer was lost; repeat with the same key
+├── StoreError                           what a backend may raise; the writer retries Transient ones
+│   ├── TransientStoreError
+│   │   ├── Deadlock
+│   │   ├── LockTimeout
+│   │   ├── ConnectionLost      before a commit was sent: nothing happened
+│   │   ├── CommitOutcomeLost   while a commit was in flight: it may have happened
+│   │   └── DuplicateKey        a unique key exists already
+│   ├── StorageFull             no space left
+│   └── StorageCorrupt          a file or table cannot be read
+└── IntegrityError              exit 1   the data contradicts itself; never silently passed over
+    ├── FingerprintMismatch     a leg found a row of its id with other contents
+    └── IllegalTransition       a state change outside the table of allowed ones
+"""
+
+from __future__ import annotations
+
+
+class PaytmLabError(Exception):
+    """Base of all errors. ``code`` is stable; ``exit_code`` is what the command line returns."""
+
+    code = "error"
+    exit_code = 1
+
+    def __init__(self, message: str, *, place: str = "", remedy: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.place = place
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        where = f" (at {self.place})" if self.place else ""
+        what_next = f" {self.remedy}" if self.remedy else ""
+        return f"{self.message}{where}.{what_next}" if where or what_next else self.message
+
+
+class BadInput(PaytmLabError):
+    code = "bad_input"
+    exit_code = 2
+
+
+class InvalidAmount(BadInput):
+    code = "invalid_amount"
+
+
+class InvalidUserId(BadInput):
+    code = "invalid_user_id"
+
+
+class InvalidCurrency(BadInput):
+    code = "invalid_currency"
+
+
+class SameAccount(BadInput):
+    code = "same_account"
+
+
+class InvalidSetting(BadInput):
+    code = "invalid_setting"
+
+
+class MalformedFile(BadInput):
+    code = "malformed_file"
+
+
+class Conflict(PaytmLabError):
+    code = "conflict"
+    exit_code = 2
+
+
+class IdempotencyConflict(Conflict):
+    code = "idempotency_conflict"
+
+
+class AccountExists(Conflict):
+    code = "account_exists"
+
+
+class Unavailable(PaytmLabError):
+    """Nothing was changed. ``retry_after_s`` says when a repeat is worth trying."""
+
+    code = "unavailable"
+    exit_code = 3
+
+    def __init__(
+        self, message: str, *, place: str = "", remedy: str = "", retry_after_s: float = 1.0
+    ) -> None:
+        super().__init__(message, place=place, remedy=remedy)
+        self.retry_after_s = retry_after_s
+
+
+class ShardUnavailable(Unavailable):
+    code = "shard_unavailable"
+
+
+class Overloaded(Unavailable):
+    code = "overloaded"
+
+
+class OutboxFull(Unavailable):
+    code = "outbox_full"
+
+
+class MissingPart(Unavailable):
+    code = "missing_part"
+
+
+class OutcomeUnknown(PaytmLabError):
+    """The answer of a commit was lost and the shard stays away. ``payment_id`` is what to ask for later."""
+
+    code = "outcome_unknown"
+    exit_code = 4
+
+    def __init__(self, message: str, *, payment_id: str, place: str = "") -> None:
+        super().__init__(
+            message, place=place, remedy="Repeat with the same key; it never makes a second payment."
+        )
+        self.payment_id = payment_id
+
+
+class StoreError(PaytmLabError):
+    code = "store_error"
+    exit_code = 3
+
+
+class TransientStoreError(StoreError):
+    code = "transient_store_error"
+
+
+class Deadlock(TransientStoreError):
+    code = "deadlock"
+
+
+class LockTimeout(TransientStoreError):
+    code = "lock_timeout"
+
+
+class ConnectionLost(TransientStoreError):
+    code = "connection_lost"
+
+
+class CommitOutcomeLost(TransientStoreError):
+    code = "commit_outcome_lost"
+
+
+class DuplicateKey(TransientStoreError):
+    code = "duplicate_key"
+
+
+class StorageFull(StoreError):
+    code = "storage_full"
+
+
+class StorageCorrupt(StoreError):
+    code = "storage_corrupt"
+
+
+class IntegrityError(PaytmLabError):
+    code = "integrity_error"
+    exit_code = 1
+
+
+class FingerprintMismatch(IntegrityError):
+    code = "fingerprint_mismatch"
+
+
+class IllegalTransition(IntegrityError):
+    code = "illegal_transition"

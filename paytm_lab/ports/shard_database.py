@@ -1,0 +1,154 @@
+"""One shard's database. The ledger's single writer, its readers and the outbox relay use it.
+
+Rows cross this port as plain tuples in the column order of ``ledger/schema.py`` (``INSERT_COLUMNS``),
+because the writer's hot path handles thousands of them a second. All driver errors arrive as
+``core.errors.StoreError``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple, Protocol
+
+from sqlalchemy import Connection
+
+
+class ShardMeta(NamedTuple):
+    """The shard's single meta row. ``stamp``: no new payment may be stamped at or below it.
+    ``owned_slots``: 128 bytes, bit ``s % 8`` of byte ``s // 8`` is set when the shard owns slot s.
+    """
+
+    stamp: int
+    map_version: int
+    owned_slots: bytes
+
+
+class AccountRow(NamedTuple):
+    """``state``: active | frozen (no debits) | frozen_all (no credits either) | closed. Paise are ints."""
+
+    id: int
+    user_id: str
+    balance: int
+    held: int
+    currency: str
+    state: str
+    slot: int
+    opening: int
+    create_key: bytes | None
+
+
+class PaymentRow(NamedTuple):
+    """A row of ``transactions``. ``transaction_id``, ``key_hash`` and ``refund_of`` are 16 bytes or None."""
+
+    transaction_id: bytes
+    role: str
+    from_user_id: str
+    to_user_id: str
+    amount: int
+    currency: str
+    status: str
+    reason: str
+    kind: str
+    from_shard: int
+    to_shard: int
+    map_version: int
+    stamp: int
+    key_hash: bytes | None
+    refund_of: bytes | None
+
+
+class HoldRow(NamedTuple):
+    """A row of ``holds``. ``state``: active | captured | released. ``expires_at`` in microseconds."""
+
+    payment_id: bytes
+    account_id: int
+    amount: int
+    captured: int
+    state: str
+    expires_at: int
+
+
+class OutboxRow(NamedTuple):
+    """``event_data`` is the event's ``data`` as JSON text; ``created_at`` microseconds since 1970 UTC."""
+
+    id: int
+    event_id: str
+    event_type: str
+    aggregate_id: str
+    event_data: str
+    created_at: int
+    traceparent: str
+
+
+class ShardTransaction(Protocol):
+    """One open read-write transaction. Reads see what other transactions committed (READ COMMITTED).
+
+    Every method may raise a TransientStoreError; the caller then calls ``rollback`` and may try again.
+    """
+
+    def meta(self) -> ShardMeta:
+        """The meta row, kept as it is until the transaction ends (shared: other writers may read it too)."""
+
+    def lock_accounts(self, user_ids: Sequence[str]) -> list[AccountRow]:
+        """The accounts that exist among ``user_ids`` (no duplicates), locked in one fixed order, any order out."""
+
+    def find_payments(self, payment_ids: Sequence[bytes]) -> list[PaymentRow]:
+        """All rows (any role) of these payments that exist on this shard."""
+
+    def find_keys(self, key_hashes: Sequence[bytes]) -> list[PaymentRow]:
+        """The payments posted under these idempotency keys on this shard."""
+
+    def find_holds(self, payment_ids: Sequence[bytes]) -> list[HoldRow]:
+        """The holds of these payments that exist on this shard."""
+
+    def applied_events(self, event_ids: Sequence[str]) -> set[str]:
+        """Which of these event ids were applied here before."""
+
+    def open_payments_of(self, user_id: str) -> int:
+        """How many PENDING or HELD payments this user has as sender on this shard."""
+
+    def insert(self, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Insert rows; each a tuple in the order of ``INSERT_COLUMNS[table]``. DuplicateKey if one exists."""
+
+    def update(
+        self, table: str, key: Sequence[str], columns: Sequence[str], rows: Sequence[tuple[Any, ...]]
+    ) -> int:
+        """Set ``columns`` where ``key`` columns match; each row is (*key values, *new values). Rows changed.
+
+        No two rows may have the same key. Column names come from the ledger's code, never from users.
+        """
+
+    def complete_sources(self, payment_ids: Sequence[bytes], updated_at: int) -> int:
+        """Set COMPLETED, and closed, the source rows among these that are still PENDING. Rows changed."""
+
+    def commit(self) -> None:
+        """Durable when it returns. CommitOutcomeLost: it may or may not have happened."""
+
+    def rollback(self) -> None:
+        """End the transaction without effect; never raises, and is harmless after commit."""
+
+
+class ShardDatabase(Protocol):
+    shard_id: int
+
+    def begin(self) -> ShardTransaction:
+        """Open a transaction. One thread uses it. ConnectionLost or ShardUnavailable when the shard is away."""
+
+    def read(self) -> AbstractContextManager[Connection]:
+        """A read-only SQLAlchemy connection that sees one snapshot until it is closed. Blocks no writer."""
+
+    def read_outbox(self, rows_max: int) -> list[OutboxRow]:
+        """The oldest committed outbox rows in id order; takes no lock."""
+
+    def delete_outbox(self, row_ids: Sequence[int]) -> None:
+        """Delete these rows, durably; ids that are gone already are no error."""
+
+    def outbox_rows(self) -> int:
+        """How many outbox rows wait (may be an estimate a few rows off, never zero when rows wait)."""
+
+    def ping(self) -> float:
+        """Milliseconds of one round trip; ShardUnavailable when the shard does not answer."""
+
+    def close(self) -> None:
+        """Release connections and files. Harmless when called twice."""

@@ -1,0 +1,50 @@
+"""Wide rows by partition key: features, event history, rollups, notifications (Cassandra's shape)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+
+class WideTable(NamedTuple):
+    """``columns`` maps name -> 'text' | 'bigint' | 'double' | 'blob'. The primary key is
+    ``partition_key`` + ``clustering_key``; both are among the columns.
+    """
+
+    name: str
+    partition_key: tuple[str, ...]
+    clustering_key: tuple[str, ...]
+    columns: Mapping[str, str]
+
+
+Row = dict[str, Any]
+
+
+class WideStore(Protocol):
+    """Raises core.errors.Unavailable when the store does not answer, BadInput for an unknown table or column."""
+
+    def create_tables(self, tables: Sequence[WideTable]) -> None:
+        """Create those that are missing."""
+
+    def upsert(self, table: str, rows: Sequence[Row]) -> None:
+        """Insert or overwrite whole columns by primary key; columns not named keep their value. Durable
+        when it returns; rows of one partition become visible together.
+        """
+
+    def insert_if_absent(self, table: str, rows: Sequence[Row]) -> list[bool]:
+        """For each row: True if its primary key was new and is now stored, False if it existed (and stays)."""
+
+    def fetch(self, table: str, keys: Sequence[tuple[Any, ...]]) -> dict[tuple[Any, ...], Row]:
+        """Rows by full primary key (partition then clustering values); absent keys are left out."""
+
+    def partition(self, table: str, key: tuple[Any, ...], rows_max: int = 10_000) -> list[Row]:
+        """Rows of one partition in clustering order."""
+
+    def scan(self, table: str) -> Iterator[Row]:
+        """All rows, in no order; for reports and audits, never on a hot path."""
+
+    def count(self, table: str) -> int:
+        """How many rows (a scan where the store has no cheaper way)."""
+
+    def close(self) -> None:
+        """Release connections. Harmless when called twice."""
