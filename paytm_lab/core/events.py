@@ -58,9 +58,9 @@ TOPIC_OF: dict[str, Topic] = {
 class PaymentData(msgspec.Struct, omit_defaults=True, frozen=True, gc=False):
     """``data`` of the four payment events. Amounts in paise, times in microseconds since 1970 UTC.
 
-    ``stamp_us`` is the payment's stamp, the same in all its events. ``kind``: transfer | funding | refund.
+    ``stamp_us`` is the payment's stamp, the same in all its events; ``at_us`` is when the payer asked (a
+    replayed file's own time), which velocity rules and hourly patterns use. ``kind``: transfer | funding | refund.
     A balance is the user's after this event's own posting, where it posted to that user.
-    ``debit_on_completed``: the sender was debited by a capture, after Initiated was written.
     ``receivable_paise``: the part of a refund that ``system:receivable`` paid in place of the sender.
     """
 
@@ -71,6 +71,7 @@ class PaymentData(msgspec.Struct, omit_defaults=True, frozen=True, gc=False):
     from_shard: int
     to_shard: int
     stamp_us: int
+    at_us: int
     currency: str = "INR"
     kind: str = "transfer"
     reason: str = ""

@@ -54,6 +54,7 @@ class PaymentRow(NamedTuple):
     to_shard: int
     map_version: int
     stamp: int
+    occurred_at: int
     key_hash: bytes | None
     refund_of: bytes | None
 
