@@ -126,7 +126,9 @@ class ShardMap:
                 raise InvalidSetting(f"the map has {document.slots} slots, the lab {SLOTS}")
             return cls(document.version, tuple(document.owner))
         except (msgspec.DecodeError, InvalidSetting) as error:
-            raise StorageCorrupt(f"The shard map cannot be read: {error}", place=DOCUMENT) from error
+            raise StorageCorrupt(
+                f"The shard map cannot be read: {error}", place=DOCUMENT
+            ) from error
 
 
 def _require_shards(shards: int) -> None:
