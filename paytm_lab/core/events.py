@@ -98,7 +98,10 @@ class BalanceUpdatedData(msgspec.Struct, frozen=True, gc=False):
 
 
 class FraudData(msgspec.Struct, omit_defaults=True, frozen=True, gc=False):
-    """``data`` of the three fraud events. ``score`` is 0..1; ``rule`` names the rule that decided."""
+    """``data`` of the three fraud events. ``score`` is 0..1; ``rule`` names the rule that decided.
+
+    ``at_us`` is the payment's own (business time), so that history by hour agrees with the payment's.
+    """
 
     payment_id: str
     user_id: str
@@ -108,6 +111,7 @@ class FraudData(msgspec.Struct, omit_defaults=True, frozen=True, gc=False):
     rule: str
     model: str = "default"
     to_user_id: str = ""
+    at_us: int = 0
 
 
 class NotificationData(msgspec.Struct, omit_defaults=True, frozen=True, gc=False):
@@ -139,10 +143,31 @@ class Envelope(msgspec.Struct, omit_defaults=True, frozen=True, gc=False):
     traceparent: str = ""
 
 
+class PaymentEvent(msgspec.Struct, frozen=True, gc=False):
+    """What a consumer of ``payment_events`` reads of an envelope, decoded in one pass."""
+
+    type: str
+    time: str
+    data: PaymentData
+    traceparent: str = ""
+
+
+class FraudEvent(msgspec.Struct, frozen=True, gc=False):
+    """What a consumer of ``fraud_events`` reads of an envelope, decoded in one pass."""
+
+    type: str
+    time: str
+    data: FraudData
+    traceparent: str = ""
+
+
 _encoder = msgspec.json.Encoder()
 encode = _encoder.encode
 decode_payment = msgspec.json.Decoder(PaymentData).decode
 decode_fraud = msgspec.json.Decoder(FraudData).decode
+# Both raise msgspec.DecodeError for what is not such an event (a poison message).
+read_payment_event = msgspec.json.Decoder(PaymentEvent).decode
+read_fraud_event = msgspec.json.Decoder(FraudEvent).decode
 _decode_envelope = msgspec.json.Decoder(Envelope).decode
 
 
