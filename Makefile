@@ -1,0 +1,59 @@
+# Each target first makes .venv if it is missing or out of date (scripts/bootstrap.py).
+# Name a Python with `make PYTHON=python3.13 ...`; pass options with `make report ARGS=--all`.
+
+PYTHON ?= python3
+ARGS ?=
+BIN := .venv/bin
+# Figures are recorded as Plotly's own data, the same on each run.
+export PLOTLY_RENDERER := plotly_mimetype
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadscope
+NBVAL := $(PYTEST) --nbval --nbval-current-env --nbval-kernel-startup-timeout 120
+NOTEBOOKS := $(addprefix notebooks/,00_start_here.ipynb 01_routing.ipynb 02_ledger.ipynb \
+	03_events.ipynb 04_fraud.ipynb)
+BENCHES := engine routing outbox pipeline report
+
+.DEFAULT_GOAL := help
+.PHONY: help env report test test-notebooks check lab bench lock clean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
+
+env: ## make .venv from requirements.lock (every other target does it)
+	@command -v $(PYTHON) >/dev/null 2>&1 || { \
+		echo "paytm_lab needs Python 3.11 or newer, and '$(PYTHON)' is not a command here." >&2; \
+		echo "Install it (Debian: apt-get install python3 python3-pip) or name one: make PYTHON=/path/to/python3.13 ..." >&2; \
+		exit 3; }
+	@$(PYTHON) scripts/bootstrap.py
+
+report: env ## run the embedded lab and write build/report/index.html
+	@$(BIN)/paytm-lab report $(ARGS)
+
+test: check ## everything that needs no server
+	$(PYTEST) $(ARGS)
+	$(NBVAL) $(NOTEBOOKS)
+
+test-notebooks: env ## all notebooks, their stored output against a fresh run
+	$(NBVAL) notebooks
+
+check: env ## lint, format, types, import ranks
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+lab: env ## JupyterLab on the notebooks
+	$(BIN)/jupyter-lab --notebook-dir=notebooks $(ARGS)
+
+bench: env ## all benchmarks, one JSON file each in build/bench/
+	@mkdir -p build/bench
+	@for name in $(BENCHES); do \
+		$(BIN)/paytm-lab bench $$name --json $(ARGS) > build/bench/$$name.json || exit $$?; \
+		cat build/bench/$$name.json; \
+	done
+
+lock: env ## write requirements.lock and environment.yml anew (ARGS=--upgrade: newest versions)
+	$(BIN)/python scripts/lock.py $(ARGS)
+
+clean: ## remove .venv, build and caches
+	rm -rf .venv build dist .mypy_cache .ruff_cache .import_linter_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
