@@ -1,1 +1,1 @@
-"""User -> slot -> shard: stable hashes, the strategies one can compare, and the map the system runs on."""
+"""User -> slot -> shard: stable hashes, strategies to compare, and the map the system runs on."""

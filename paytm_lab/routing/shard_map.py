@@ -1,4 +1,4 @@
-"""The map the system runs on: 1,024 slots, each owned by one shard, versioned and kept in coordination.
+"""The map the system runs on: 1,024 slots, each owned by one shard; versioned, in coordination.
 
 Slot s starts on shard ``s % shards``. With a number of shards that divides 1,024 this is the plain
 ``user_hash(user_id) % shards``; and a new shard takes only as many slots as it must.
@@ -34,7 +34,7 @@ _decode = msgspec.json.Decoder(_Document).decode
 
 @dataclass(frozen=True, slots=True)
 class ShardMap:
-    """``owner[slot]`` is the shard of each of the 1,024 slots; ``version`` counts from 1 and only grows."""
+    """``owner[slot]`` is the shard of each of the 1,024 slots; ``version`` counts up from 1."""
 
     version: int
     owner: tuple[int, ...]
@@ -68,7 +68,7 @@ class ShardMap:
         return [slot for slot, owner in enumerate(self.owner) if owner == shard]
 
     def owned_slots(self, shard: int) -> bytes:
-        """128 bytes, as in ports.shard_database.ShardMeta: bit ``s % 8`` of byte ``s // 8`` is slot s."""
+        """128 bytes, as in ports.shard_database.ShardMeta: slot s is bit s % 8 of byte s // 8."""
         bits = sum(1 << slot for slot in self.slots_of(shard))
         return bits.to_bytes(SLOTS // 8, "little")
 
@@ -97,7 +97,7 @@ class ShardMap:
         return replace(self, version=self.version + 1, owner=tuple(owner))
 
     def shrink(self, shards: int) -> ShardMap:
-        """The next version with ``shards`` shards: the slots of the others go to those with the fewest."""
+        """The next version with ``shards`` shards; freed slots go to those with the fewest."""
         _require_shards(shards)
         if shards >= self.shards:
             raise InvalidSetting(f"{shards} shards is not fewer than the {self.shards} there are")
@@ -137,8 +137,8 @@ def _require_shards(shards: int) -> None:
 
 
 def _fill(owner: list[int], new: int, slots_wanted: int) -> None:
-    """Give ``new`` so many slots, taken from those who have the most; from each donor evenly over its
-    slots, so that users with consecutive numbers meet the new shard too.
+    """Give ``new`` so many slots, taken from those who have the most; from each donor evenly over
+    its slots, so that users with consecutive numbers meet the new shard too.
     """
     held = [[s for s, shard in enumerate(owner) if shard == donor] for donor in range(new)]
     take = [0] * new
@@ -181,7 +181,7 @@ def load_or_create(coordination: Coordination, shards: int) -> ShardMap:
 
 
 def publish(coordination: Coordination, change: Callable[[ShardMap], ShardMap]) -> ShardMap:
-    """Store ``change(stored map)`` and return it; ``change`` runs again when another writer was faster.
+    """Store ``change(stored map)`` and return it; ``change`` runs again when another was faster.
 
     Raises MissingPart when no map is stored, Conflict when others stay faster.
     """
@@ -203,9 +203,9 @@ def publish(coordination: Coordination, change: Callable[[ShardMap], ShardMap]) 
 
 
 class _Routes(dict[str, tuple[int, int]]):
-    """Answers of one map by user id. Reading a known user is one dict lookup; an unknown one lands in
-    ``__missing__``. When full it forgets everything, which costs a hash per user and no bookkeeping
-    on the way there; single dict operations are atomic, so readers need no lock.
+    """Answers of one map by user id. Reading a known user is one dict lookup; an unknown one lands
+    in ``__missing__``. When full it forgets everything, which costs a hash per user and no
+    bookkeeping on the way there; single dict operations are atomic, so readers need no lock.
     """
 
     __slots__ = ("map", "places", "users_max")
