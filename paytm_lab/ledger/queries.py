@@ -1,0 +1,318 @@
+"""Reads of one shard, or of all of them, that lock nothing: lookups, work lists, totals, columns.
+
+Every function opens one snapshot per shard. Amounts are paise, times microseconds since 1970 UTC.
+A shard that is away raises ``core.errors.ShardUnavailable``, an unreadable one a StoreError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Row, Select, bindparam, func, select
+
+from paytm_lab.core.ids import payment_id_text
+from paytm_lab.ledger.schema import (
+    FIRST_USER_ACCOUNT_ID,
+    accounts,
+    holds,
+    ledger_entries,
+    outbox_events,
+    reviews,
+    transactions,
+)
+from paytm_lab.ports.shard_database import HoldRow, PaymentRow, ShardDatabase
+
+ROWS_MAX = 1_000
+_IDS_MAX = 500  # ids a statement: well under every engine's limit on parameters
+
+_PAYMENT = [transactions.c[name] for name in PaymentRow._fields]
+_HOLD = [holds.c[name] for name in HoldRow._fields]
+
+_BY_ID = select(*_PAYMENT).where(transactions.c.transaction_id == bindparam("payment_id"))
+_BY_KEY = select(*_PAYMENT).where(transactions.c.key_hash == bindparam("key_hash"))
+_ACCOUNT = select(accounts).where(accounts.c.user_id == bindparam("user_id"))
+
+
+class AccountView(NamedTuple):
+    """A user's account as it stands now. ``available_paise`` is balance less active holds."""
+
+    user_id: str
+    shard: int
+    balance_paise: int
+    held_paise: int
+    available_paise: int
+    state: str
+    currency: str
+    slot: int
+    created_at_us: int
+
+
+class ReviewRow(NamedTuple):
+    """``state``: open | approved | rejecting | rejected; ``rule`` is what asked for the review."""
+
+    payment_id: bytes
+    state: str
+    decision: str
+    rule: str
+    decided_by: str
+    created_at_us: int
+    from_user_id: str
+    to_user_id: str
+    amount_paise: int
+    status: str
+
+
+class ShardTotals(NamedTuple):
+    """``payments`` counts source and local rows by status: each payment once over all shards."""
+
+    shard: int
+    accounts: int
+    balance_paise: int
+    held_paise: int
+    payments: dict[str, int]
+    entries: int
+    outbox_rows: int
+
+
+def _payment_row(row: Row[Any] | None) -> PaymentRow | None:
+    return None if row is None else PaymentRow(*row)
+
+
+def payment_rows(database: ShardDatabase, payment_id: bytes) -> list[PaymentRow]:
+    """The rows of one payment on this shard (one, unless the data contradicts itself)."""
+    with database.read() as connection:
+        return [PaymentRow(*row) for row in connection.execute(_BY_ID, {"payment_id": payment_id})]
+
+
+def payment_on_all_sides(
+    databases: Iterable[ShardDatabase], source_shard: int, payment_id: bytes
+) -> list[PaymentRow]:
+    """The source or local row, then the destination row where there is one; empty if it is unknown.
+
+    ``source_shard`` is asked first (the id's slot says which it is); only the shard that its row
+    names is asked second. The two reads are two snapshots.
+    """
+    by_id = {database.shard_id: database for database in databases}
+    rows = payment_rows(by_id[source_shard], payment_id)
+    peer = next((row.to_shard for row in rows if row.role == "source"), source_shard)
+    if peer != source_shard and peer in by_id:
+        rows += payment_rows(by_id[peer], payment_id)
+    return rows
+
+
+def payment_by_key(database: ShardDatabase, key_hash: bytes) -> PaymentRow | None:
+    """The payment that was posted under this idempotency key on this shard."""
+    with database.read() as connection:
+        return _payment_row(connection.execute(_BY_KEY, {"key_hash": key_hash}).one_or_none())
+
+
+def open_payments(
+    database: ShardDatabase, opened_before_us: int, rows_max: int = ROWS_MAX
+) -> list[PaymentRow]:
+    """PENDING payments whose source is this shard, opened at or before a time, oldest first."""
+    statement = (
+        select(*_PAYMENT)
+        # Both bounds, because the index holds only rows that are open.
+        .where(transactions.c.open_since > 0, transactions.c.open_since <= opened_before_us)
+        .where(transactions.c.status == "PENDING", transactions.c.role == "source")
+        .order_by(transactions.c.open_since, transactions.c.id)
+        .limit(rows_max)
+    )
+    with database.read() as connection:
+        return [PaymentRow(*row) for row in connection.execute(statement)]
+
+
+def open_counts(database: ShardDatabase) -> dict[str, int]:
+    """How many payments are HELD and PENDING, by status; from the index of open rows alone."""
+    statement = (
+        select(transactions.c.status, func.count())
+        .where(transactions.c.open_since > 0)
+        .group_by(transactions.c.status)
+    )
+    with database.read() as connection:
+        return {row[0]: row[1] for row in connection.execute(statement)}
+
+
+def expired_holds(
+    database: ShardDatabase, now_us: int, rows_max: int = ROWS_MAX
+) -> list[HoldRow]:
+    """Active holds past their time, the longest expired first."""
+    statement = (
+        select(*_HOLD)
+        .where(holds.c.state == "active", holds.c.expires_at <= now_us)
+        .order_by(holds.c.expires_at)
+        .limit(rows_max)
+    )
+    with database.read() as connection:
+        return [HoldRow(*row) for row in connection.execute(statement)]
+
+
+def hold(database: ShardDatabase, payment_id: bytes) -> HoldRow | None:
+    """The hold of one payment on its source shard."""
+    statement = select(*_HOLD).where(holds.c.payment_id == payment_id)
+    with database.read() as connection:
+        row = connection.execute(statement).one_or_none()
+    return None if row is None else HoldRow(*row)
+
+
+def list_reviews(
+    database: ShardDatabase, state: str | None = "open", rows_max: int = ROWS_MAX
+) -> list[ReviewRow]:
+    """Reviews in one state (None: in any), oldest first, with the payment that each is about."""
+    statement: Select[Any] = (
+        select(
+            reviews.c.payment_id,
+            reviews.c.state,
+            reviews.c.decision,
+            reviews.c.rule,
+            reviews.c.decided_by,
+            reviews.c.created_at,
+            transactions.c.from_user_id,
+            transactions.c.to_user_id,
+            transactions.c.amount,
+            transactions.c.status,
+        )
+        .join(transactions, transactions.c.transaction_id == reviews.c.payment_id)
+        .where(transactions.c.role != "destination")
+        .order_by(reviews.c.created_at, reviews.c.payment_id)
+        .limit(rows_max)
+    )
+    if state is not None:
+        statement = statement.where(reviews.c.state == state)
+    with database.read() as connection:
+        return [ReviewRow(*row) for row in connection.execute(statement)]
+
+
+def account(database: ShardDatabase, user_id: str) -> AccountView | None:
+    """A user's account on this shard; None where there is none (system accounts are none)."""
+    with database.read() as connection:
+        row = connection.execute(_ACCOUNT, {"user_id": user_id}).one_or_none()
+    if row is None or row.id < FIRST_USER_ACCOUNT_ID:
+        return None
+    return AccountView(
+        row.user_id, database.shard_id, row.balance, row.held, row.balance - row.held,
+        row.state, row.currency, row.slot, row.created_at,
+    )  # fmt: skip
+
+
+def user_ids(database: ShardDatabase) -> list[str]:
+    """The users that this shard holds, in the order of their creation."""
+    statement = (
+        select(accounts.c.user_id)
+        .where(accounts.c.id >= FIRST_USER_ACCOUNT_ID)
+        .order_by(accounts.c.id)
+    )
+    with database.read() as connection:
+        return list(connection.execute(statement).scalars())
+
+
+def balances(database: ShardDatabase) -> dict[str, int]:
+    """Every user's stored balance on this shard, in paise."""
+    statement = select(accounts.c.user_id, accounts.c.balance).where(
+        accounts.c.id >= FIRST_USER_ACCOUNT_ID
+    )
+    with database.read() as connection:
+        return {row[0]: row[1] for row in connection.execute(statement)}
+
+
+def totals(database: ShardDatabase) -> ShardTotals:
+    """Counts and sums of one shard in one snapshot; scans accounts, transactions and entries."""
+    users = select(
+        func.count(),
+        func.coalesce(func.sum(accounts.c.balance), 0),
+        func.coalesce(func.sum(accounts.c.held), 0),
+    ).where(accounts.c.id >= FIRST_USER_ACCOUNT_ID)
+    by_status = (
+        select(transactions.c.status, func.count())
+        .where(transactions.c.role != "destination")
+        .group_by(transactions.c.status)
+    )
+    with database.read() as connection:
+        number, balance, held = connection.execute(users).one()
+        payments = {row[0]: row[1] for row in connection.execute(by_status)}
+        entries = connection.execute(select(func.count()).select_from(ledger_entries)).scalar_one()
+        waiting = connection.execute(select(func.count()).select_from(outbox_events)).scalar_one()
+    # MySQL's sums are decimals; money is an int everywhere.
+    return ShardTotals(
+        database.shard_id, number, int(balance), int(held), payments, entries, waiting
+    )
+
+
+PAYMENT_COLUMNS = (
+    "payment_id",
+    "from_user_id",
+    "to_user_id",
+    "from_shard",
+    "to_shard",
+    "amount_paise",
+    "status",
+    "reason",
+    "kind",
+    "stamp_us",
+    "occurred_at_us",
+    "created_at_us",
+    "updated_at_us",
+    "fraud_decision",
+    "fraud_score",
+)
+
+
+def payment_marks(databases: Iterable[ShardDatabase]) -> dict[int, int]:
+    """Shard -> the last row id of its payments: where a run that starts now will begin."""
+    marks = {}
+    for database in databases:
+        with database.read() as connection:
+            last = connection.execute(select(func.max(transactions.c.id))).scalar_one()
+        marks[database.shard_id] = last or 0
+    return marks
+
+
+def payment_columns(
+    databases: Iterable[ShardDatabase],
+    after: Mapping[int, int] | None = None,
+    kinds: tuple[str, ...] = ("transfer", "refund"),
+) -> dict[str, list[Any]]:
+    """Payments as columns of equal length (``PAYMENT_COLUMNS``), each payment once: source and local
+    rows only. ``after``: only rows made since these ``payment_marks``. In order of shard and row id.
+    """
+    wanted = [
+        transactions.c.transaction_id, transactions.c.from_user_id, transactions.c.to_user_id,
+        transactions.c.from_shard, transactions.c.to_shard, transactions.c.amount,
+        transactions.c.status, transactions.c.reason, transactions.c.kind, transactions.c.stamp,
+        transactions.c.occurred_at, transactions.c.created_at, transactions.c.updated_at,
+        transactions.c.fraud_decision, transactions.c.fraud_score,
+    ]  # fmt: skip
+    columns: list[list[Any]] = [[] for _ in PAYMENT_COLUMNS]
+    for database in databases:
+        statement = (
+            select(*wanted)
+            .where(transactions.c.role != "destination", transactions.c.kind.in_(kinds))
+            .where(transactions.c.id > (after or {}).get(database.shard_id, 0))
+            .order_by(transactions.c.id)
+        )
+        with database.read() as connection:
+            result = connection.execute(statement)
+            for part in result.partitions(10_000):
+                for column, values in zip(columns, zip(*part, strict=True), strict=True):
+                    column.extend(values)
+    columns[0] = [payment_id_text(payment_id) for payment_id in columns[0]]
+    return dict(zip(PAYMENT_COLUMNS, columns, strict=True))
+
+
+def destination_status(
+    connection: Connection, payment_ids: Iterable[bytes]
+) -> dict[bytes, tuple[str, str]]:
+    """(status, reason) of the destination rows that exist among these payments, in this snapshot."""
+    ids = list(payment_ids)
+    found: dict[bytes, tuple[str, str]] = {}
+    for start in range(0, len(ids), _IDS_MAX):
+        statement = select(
+            transactions.c.transaction_id, transactions.c.status, transactions.c.reason
+        ).where(
+            transactions.c.role == "destination",
+            transactions.c.transaction_id.in_(ids[start : start + _IDS_MAX]),
+        )
+        for payment_id, status, reason in connection.execute(statement):
+            found[payment_id] = (status, reason)
+    return found
