@@ -34,7 +34,9 @@ class Coordination(Protocol):
         """
 
     def register(self, service: str, instance: str, address: str) -> Callable[[], None]:
-        """Announce a live instance until the returned function is called or this process dies."""
+        """Announce a live instance until the returned function is called or this process dies.
+        Raises core.errors.Conflict while another live instance of the service has this name.
+        """
 
     def instances(self, service: str) -> dict[str, str]:
         """Live instances of a service: name -> address."""
