@@ -172,6 +172,8 @@ class Outcome(msgspec.Struct, gc=False):
     from_user_id: str = ""
     to_user_id: str = ""
     kind: str = "transfer"
+    occurred_at: int = 0
+    refund_of: bytes | None = None
 
     @property
     def payment(self) -> str:

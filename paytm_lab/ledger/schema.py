@@ -87,6 +87,7 @@ transactions = _table(
     Column("occurred_at", BigInteger, nullable=False),
     Column("key_hash", _UUID),
     Column("refund_of", _UUID),
+    Column("receivable", BigInteger, nullable=False),
     Column("open_since", BigInteger),
     Column("fraud_decision", _WORD, nullable=False),
     Column("fraud_score", Double),

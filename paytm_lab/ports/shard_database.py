@@ -57,6 +57,7 @@ class PaymentRow(NamedTuple):
     occurred_at: int
     key_hash: bytes | None
     refund_of: bytes | None
+    receivable: int = 0
 
 
 class HoldRow(NamedTuple):
@@ -102,6 +103,9 @@ class ShardTransaction(Protocol):
 
     def find_holds(self, payment_ids: Sequence[bytes]) -> list[HoldRow]:
         """The holds of these payments that exist on this shard."""
+
+    def find_reviews(self, payment_ids: Sequence[bytes]) -> list[tuple[bytes, str]]:
+        """(payment id, state) of the reviews of these payments that exist on this shard."""
 
     def applied_events(self, event_ids: Sequence[str]) -> set[str]:
         """Which of these event ids were applied here before."""

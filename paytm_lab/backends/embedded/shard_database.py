@@ -1,0 +1,415 @@
+"""One shard as one SQLite file: WAL, ``synchronous=FULL`` (a commit is on disk when it returns).
+
+Each ``sqlite3`` step gives the interpreter lock away. With four writer threads that makes row-by-row
+calls slow, so the writer's calls here touch SQLite once for many rows: multi-row VALUES on the way
+in (chunks of fixed sizes keep the prepared statements cached), one JSON array on the way out.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, MetaData, create_engine, event, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import QueuePool
+
+from paytm_lab.core import errors
+from paytm_lab.ports.shard_database import AccountRow, HoldRow, OutboxRow, PaymentRow, ShardMeta
+
+_CHUNKS = (128, 32, 8, 1)
+_ACCOUNT_COLUMNS = "id, user_id, balance, held, currency, state, slot, opening, create_key"
+_PAYMENT_COLUMNS = ", ".join(PaymentRow._fields)
+_decode_rows = msgspec.json.Decoder(list[list[Any]]).decode
+BUSY_TIMEOUT_MS = 10_000
+
+
+def translate(error: sqlite3.Error, place: str) -> errors.StoreError:
+    """A driver error -> the core error that says what it means for the caller."""
+    name = getattr(error, "sqlite_errorname", "") or ""
+    words = str(error)
+    if isinstance(error, sqlite3.IntegrityError) and "UNIQUE" in words:
+        return errors.DuplicateKey(words, place=place)
+    if name.startswith("SQLITE_BUSY") or name.startswith("SQLITE_LOCKED"):
+        return errors.LockTimeout(words, place=place)
+    if name.startswith("SQLITE_FULL") or "disk is full" in words:
+        return errors.StorageFull(words, place=place, remedy="Free disk space, then repeat.")
+    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) or "malformed" in words:
+        return errors.StorageCorrupt(
+            words, place=place, remedy="Restore this file from a copy, or replay the event log."
+        )
+    if name.startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY")):
+        return errors.ConnectionLost(words, place=place)
+    return errors.StoreError(f"{type(error).__name__}: {words}", place=place)
+
+
+class EmbeddedShardDatabase:
+    """A ``ports.shard_database.ShardDatabase``. Several threads and processes may use one file."""
+
+    def __init__(
+        self,
+        path: Path,
+        shard_id: int,
+        metadata: MetaData,
+        insert_columns: Mapping[str, Sequence[str]],
+    ) -> None:
+        self.shard_id = shard_id
+        self.path = path
+        self.place = f"shard-{shard_id} ({path.name})"
+        self._columns = insert_columns
+        self._metadata = metadata
+        self._local = threading.local()
+        self._connections: list[sqlite3.Connection] = []
+        self._lock = threading.Lock()
+        self._closed = False
+        self._engine = create_engine(
+            "sqlite://",
+            creator=lambda: self._connect(query_only=True),
+            poolclass=QueuePool,
+            pool_size=4,
+            max_overflow=12,
+            pool_timeout=10,
+        )
+        event.listen(self._engine, "begin", lambda c: c.exec_driver_sql("BEGIN"))
+
+    def _connect(self, query_only: bool = False) -> sqlite3.Connection:
+        if self._closed:
+            raise errors.ShardUnavailable("the shard is closed", place=self.place)
+        connection = sqlite3.connect(
+            self.path, isolation_level=None, check_same_thread=False, cached_statements=256
+        )
+        connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA cache_size=-16000")
+        if query_only:
+            connection.execute("PRAGMA query_only=1")
+        return connection
+
+    def create(
+        self, system_accounts: Sequence[tuple[int, str]], meta: ShardMeta, first_user_id: int, now_us: int
+    ) -> None:
+        """Create the file's tables and fixed rows where they are missing. Safe to race, safe to repeat."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            connection = self._connection()
+            connection.execute("PRAGMA journal_mode=WAL")
+            if connection.execute("SELECT 1 FROM sqlite_master WHERE name='shard_meta'").fetchone():
+                return
+            self._create_tables(connection, system_accounts, meta, first_user_id, now_us)
+        except sqlite3.Error as error:
+            raise translate(error, self.place) from error
+
+    def _create_tables(
+        self,
+        connection: sqlite3.Connection,
+        system_accounts: Sequence[tuple[int, str]],
+        meta: ShardMeta,
+        first_user_id: int,
+        now_us: int,
+    ) -> None:
+        from sqlalchemy.schema import CreateIndex, CreateTable
+
+        dialect = self._engine.dialect
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            if connection.execute("SELECT 1 FROM sqlite_master WHERE name='shard_meta'").fetchone():
+                return
+            for table in self._metadata.sorted_tables:
+                connection.execute(str(CreateTable(table).compile(dialect=dialect)))
+                for index in sorted(table.indexes, key=lambda i: str(i.name)):
+                    connection.execute(str(CreateIndex(index).compile(dialect=dialect)))
+            connection.executemany(
+                "INSERT INTO accounts (id, user_id, balance, held, currency, state, slot, opening,"
+                " created_at, updated_at) VALUES (?, ?, 0, 0, 'INR', 'system', -1, 0, ?, ?)",
+                [(row_id, user_id, now_us, now_us) for row_id, user_id in system_accounts],
+            )
+            # A placeholder row moves the automatic ids of users past those of system accounts.
+            connection.execute(
+                "INSERT INTO accounts (id, user_id, balance, held, currency, state, slot, opening,"
+                " created_at, updated_at) VALUES (?, 'system:first', 0, 0, 'INR', 'system', -1, 0, ?, ?)",
+                (first_user_id - 1, now_us, now_us),
+            )
+            connection.execute(
+                "INSERT INTO shard_meta (id, shard_id, stamp, map_version, owned_slots)"
+                " VALUES (1, ?, ?, ?, ?)",
+                (self.shard_id, *meta),
+            )
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        finally:
+            if connection.in_transaction:
+                connection.execute("COMMIT")
+
+    def _connection(self) -> sqlite3.Connection:
+        """This thread's own connection for writing; kept until ``close``."""
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is None or self._closed:
+            connection = self._connect()
+            with self._lock:
+                self._connections.append(connection)
+            self._local.connection = connection
+        return connection
+
+    def begin(self) -> EmbeddedTransaction:
+        if not self.path.exists():
+            raise errors.ShardUnavailable(
+                "the shard's file is gone", place=self.place, remedy="Put the file back."
+            )
+        try:
+            connection = self._connection()
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as error:
+            raise translate(error, self.place) from error
+        return EmbeddedTransaction(connection, self.place, self._columns)
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        if not self.path.exists():
+            raise errors.ShardUnavailable("the shard's file is gone", place=self.place)
+        try:
+            with self._engine.connect() as connection, connection.begin():
+                yield connection
+        except DBAPIError as error:
+            if isinstance(error.orig, sqlite3.Error):
+                raise translate(error.orig, self.place) from error
+            raise
+        except sqlite3.Error as error:
+            raise translate(error, self.place) from error
+
+    def read_outbox(self, rows_max: int) -> list[OutboxRow]:
+        try:
+            (body,) = self._connection().execute(
+                "SELECT json_group_array(json_array(id, event_id, event_type, aggregate_id, event_data,"
+                " created_at, traceparent)) FROM (SELECT * FROM outbox_events ORDER BY id LIMIT ?)",
+                (rows_max,),
+            ).fetchone()
+        except sqlite3.Error as error:
+            raise translate(error, self.place) from error
+        return [OutboxRow(*row) for row in _decode_rows(body)]
+
+    def delete_outbox(self, row_ids: Sequence[int]) -> None:
+        if not row_ids:
+            return
+        ordered = sorted(row_ids)
+        try:
+            connection = self._connection()
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                if ordered[-1] - ordered[0] + 1 == len(ordered):
+                    connection.execute("DELETE FROM outbox_events WHERE id BETWEEN ? AND ?", (ordered[0], ordered[-1]))
+                else:
+                    connection.execute(
+                        "DELETE FROM outbox_events WHERE id IN (SELECT value FROM json_each(?))",
+                        (msgspec.json.encode(ordered).decode(),),
+                    )
+                connection.execute("COMMIT")
+            except sqlite3.Error:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+        except sqlite3.Error as error:
+            raise translate(error, self.place) from error
+
+    def outbox_rows(self) -> int:
+        try:
+            (rows,) = self._connection().execute(_OUTBOX_SPAN).fetchone()
+        except sqlite3.Error as error:
+            raise translate(error, self.place) from error
+        return int(rows)
+
+    def ping(self) -> float:
+        started = time.perf_counter()
+        with self.read() as connection:
+            connection.execute(text("SELECT stamp FROM shard_meta")).one()
+        return (time.perf_counter() - started) * 1e3
+
+    def close(self) -> None:
+        self._closed = True
+        self._engine.dispose()
+        with self._lock:
+            for connection in self._connections:
+                connection.close()
+            self._connections.clear()
+
+
+# Ids grow and rows are deleted from the low end, so the span of ids is the count, a few rows off at
+# most when batches of two processes interleave; counting 100,000 rows on every batch would not do.
+_OUTBOX_SPAN = (
+    "SELECT coalesce((SELECT id FROM outbox_events ORDER BY id DESC LIMIT 1)"
+    " - (SELECT id FROM outbox_events ORDER BY id LIMIT 1) + 1, 0)"
+)
+
+
+class EmbeddedTransaction:
+    """A ``ports.shard_database.ShardTransaction``. BEGIN IMMEDIATE makes it the file's only writer, so
+    its reads are locked reads.
+    """
+
+    def __init__(
+        self, connection: sqlite3.Connection, place: str, insert_columns: Mapping[str, Sequence[str]]
+    ) -> None:
+        self._connection = connection
+        self._place = place
+        self._columns = insert_columns
+
+    def _run(self, sql: str, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:
+        try:
+            return self._connection.execute(sql, parameters)
+        except sqlite3.Error as error:
+            raise translate(error, self._place) from error
+
+    def meta(self) -> ShardMeta:
+        row = self._run("SELECT stamp, map_version, owned_slots FROM shard_meta WHERE id = 1").fetchone()
+        if row is None:
+            raise errors.StorageCorrupt("shard_meta has no row", place=self._place)
+        return ShardMeta(*row)
+
+    def lock_accounts(self, user_ids: Sequence[str]) -> list[AccountRow]:
+        # create_key is a blob, which JSON cannot carry; hex text can.
+        (body,) = self._run(
+            "SELECT json_group_array(json_array(id, user_id, balance, held, currency, state, slot,"
+            " opening, CASE WHEN create_key IS NOT NULL THEN hex(create_key) END))"
+            " FROM accounts WHERE user_id IN (SELECT value FROM json_each(?))",
+            (msgspec.json.encode(user_ids).decode(),),
+        ).fetchone()
+        return [
+            AccountRow(*row[:8], bytes.fromhex(row[8]) if row[8] is not None else None)
+            for row in _decode_rows(body)
+        ]
+
+    def find_payments(self, payment_ids: Sequence[bytes]) -> list[PaymentRow]:
+        return self._find_rows("transaction_id", payment_ids)
+
+    def find_keys(self, key_hashes: Sequence[bytes]) -> list[PaymentRow]:
+        return self._find_rows("key_hash", key_hashes)
+
+    def _find_rows(self, column: str, values: Sequence[bytes]) -> list[PaymentRow]:
+        found: list[PaymentRow] = []
+        for part in _padded(values):
+            marks = ",".join("?" * len(part))
+            sql = f"SELECT {_PAYMENT_COLUMNS} FROM transactions WHERE {column} IN ({marks})"
+            found.extend(PaymentRow(*row) for row in self._run(sql, part))
+        return found
+
+    def find_holds(self, payment_ids: Sequence[bytes]) -> list[HoldRow]:
+        found: list[HoldRow] = []
+        for part in _padded(payment_ids):
+            sql = (
+                "SELECT payment_id, account_id, amount, captured, state, expires_at FROM holds"
+                f" WHERE payment_id IN ({','.join('?' * len(part))})"
+            )
+            found.extend(HoldRow(*row) for row in self._run(sql, part))
+        return found
+
+    def find_reviews(self, payment_ids: Sequence[bytes]) -> list[tuple[bytes, str]]:
+        found: list[tuple[bytes, str]] = []
+        for part in _padded(payment_ids):
+            marks = ",".join("?" * len(part))
+            sql = f"SELECT payment_id, state FROM reviews WHERE payment_id IN ({marks})"
+            found.extend((row[0], row[1]) for row in self._run(sql, part))
+        return found
+
+    def applied_events(self, event_ids: Sequence[str]) -> set[str]:
+        rows = self._run(
+            "SELECT event_id FROM applied_events WHERE event_id IN (SELECT value FROM json_each(?))",
+            (msgspec.json.encode(event_ids).decode(),),
+        )
+        return {row[0] for row in rows}
+
+    def open_payments_of(self, user_id: str) -> int:
+        row = self._run(
+            "SELECT count(*) FROM transactions WHERE open_since IS NOT NULL AND from_user_id = ?"
+            " AND role <> 'destination'",
+            (user_id,),
+        ).fetchone()
+        return int(row[0])
+
+    def insert(self, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        columns = self._columns[table]
+        done = 0
+        for size in _CHUNKS:
+            while len(rows) - done >= size:
+                sql = _insert_sql(table, columns, size)
+                self._run(sql, list(chain.from_iterable(rows[done : done + size])))
+                done += size
+
+    def update(
+        self, table: str, key: Sequence[str], columns: Sequence[str], rows: Sequence[tuple[Any, ...]]
+    ) -> int:
+        done = changed = 0
+        for size in _CHUNKS:
+            while len(rows) - done >= size:
+                sql = _update_sql(table, tuple(key), tuple(columns), size)
+                cursor = self._run(sql, list(chain.from_iterable(rows[done : done + size])))
+                changed += cursor.rowcount
+                done += size
+        return changed
+
+    def complete_sources(self, payment_ids: Sequence[bytes], updated_at: int) -> int:
+        changed = 0
+        for part in _padded(payment_ids):
+            sql = (
+                "UPDATE transactions SET status = 'COMPLETED', open_since = NULL, updated_at = ?"
+                f" WHERE transaction_id IN ({','.join('?' * len(part))})"
+                " AND role = 'source' AND status = 'PENDING'"
+            )
+            changed += self._run(sql, [updated_at, *part]).rowcount
+        return changed
+
+    def commit(self) -> None:
+        try:
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            # SQLite says for sure that it did not commit: the transaction is still open, or rolled back.
+            self.rollback()
+            raise translate(error, self._place) from error
+
+    def rollback(self) -> None:
+        try:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+        except sqlite3.Error:
+            return  # the connection is beyond use; the file's own recovery undoes the rest
+
+
+_sql_cache: dict[tuple[Any, ...], str] = {}
+
+
+def _insert_sql(table: str, columns: Sequence[str], size: int) -> str:
+    sql = _sql_cache.get((table, size))
+    if sql is None:
+        one = f"({','.join('?' * len(columns))})"
+        names = ", ".join(columns)
+        sql = f"INSERT INTO {table} ({names}) VALUES {','.join([one] * size)}"
+        _sql_cache[table, size] = sql
+    return sql
+
+
+def _update_sql(table: str, key: tuple[str, ...], columns: tuple[str, ...], size: int) -> str:
+    sql = _sql_cache.get((table, key, columns, size))
+    if sql is None:
+        one = f"({','.join('?' * (len(key) + len(columns)))})"
+        match = " AND ".join(f"{table}.{name} = v.column{i + 1}" for i, name in enumerate(key))
+        sets = ", ".join(f"{name} = v.column{i + 1 + len(key)}" for i, name in enumerate(columns))
+        sql = f"UPDATE {table} SET {sets} FROM (VALUES {','.join([one] * size)}) AS v WHERE {match}"
+        _sql_cache[table, key, columns, size] = sql
+    return sql
+
+
+def _padded(values: Sequence[bytes]) -> Iterator[list[bytes]]:
+    """Parts whose lengths are powers of two up to 256 (the last value repeated), so that few statement
+    texts exist and each stays prepared.
+    """
+    for start in range(0, len(values), 256):
+        part = list(values[start : start + 256])
+        yield part + [part[-1]] * ((1 << (len(part) - 1).bit_length()) - len(part))

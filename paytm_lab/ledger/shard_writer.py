@@ -1,0 +1,391 @@
+"""Group commit: one writer per shard and process takes what waits, commits it once, answers everybody.
+
+``step`` is the whole of it and is synchronous; ``start`` only loops it in a thread, so that a seed can
+drive the same code one batch at a time.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from paytm_lab.core import errors
+from paytm_lab.core.clock import Clock
+from paytm_lab.core.ids import payment_id_text
+from paytm_lab.ledger.evaluate import Batch
+from paytm_lab.ledger.operations import (
+    ApplyFraud,
+    Complete,
+    CreateAccount,
+    Credit,
+    Done,
+    Operation,
+    Pay,
+    Result,
+    SetAccountState,
+)
+from paytm_lab.ports.shard_database import PaymentRow, ShardDatabase, ShardTransaction
+
+_log = logging.getLogger(__name__)
+
+ATTEMPTS_MAX = 5
+RETRY_PAUSE_S = 0.002
+_GROWS_OUTBOX = (Pay, CreateAccount)
+_PAYMENT_SET = ("role", "amount", "status", "reason", "to_shard", "map_version", "stamp", "open_since", "updated_at")  # fmt: skip
+Item = tuple[Operation, Done]
+
+
+class WriterStats:
+    """Counters of one writer since it was made; read without a lock, so a moment out of step at most."""
+
+    def __init__(self) -> None:
+        self.batches = self.operations = self.rows = self.retries = self.bisections = 0
+        self.commit_s = 0.0
+
+
+class ShardWriter:
+    """``breaker_probe_s``: how long a shard that did not answer is left alone before it is asked again."""
+
+    def __init__(
+        self,
+        database: ShardDatabase,
+        clock: Clock,
+        *,
+        batch_rows_max: int = 1024,
+        gather_window_s: float = 0.002,
+        idle_finalise_s: float = 0.05,
+        outbox_rows_max: int = 100_000,
+        breaker_probe_s: float = 0.5,
+        freeze_blocks_credit: bool = False,
+        fault: Callable[[str], None] | None = None,
+    ) -> None:
+        self.shard_id = database.shard_id
+        self._database = database
+        self._clock = clock
+        self._batch_rows_max = batch_rows_max
+        self._gather_window_s = gather_window_s
+        self._idle_finalise_s = idle_finalise_s
+        self._outbox_rows_max = outbox_rows_max
+        self._breaker_probe_s = breaker_probe_s
+        self._freeze_blocks_credit = freeze_blocks_credit
+        self._fault = fault
+        self._queue: deque[Item] = deque()
+        self._lazy: deque[Item] = deque()
+        self._lazy_since = 0.0
+        self._wake = threading.Event()
+        self._sleeping = False
+        self._stopping = False
+        self._thread: threading.Thread | None = None
+        self._down_until = 0.0
+        self._is_down = False
+        self._last_batch = 0
+        self.stats = WriterStats()
+
+    # -- callers' side ----------------------------------------------------------------------------
+
+    def put(self, operation: Operation, done: Done) -> None:
+        """Queue an operation. ``done`` is called once, after the commit, in the writer's thread."""
+        self._queue.append((operation, done))
+        if self._sleeping:
+            self._wake.set()
+
+    def put_lazy(self, operation: Complete, done: Done) -> None:
+        """Queue one that may ride along with the next batch; it goes alone after ``idle_finalise_s``."""
+        if not self._lazy:
+            self._lazy_since = self._clock.monotonic_s()
+        self._lazy.append((operation, done))
+
+    def queue_depth(self) -> int:
+        return len(self._queue) + len(self._lazy)
+
+    def require_up(self) -> None:
+        """ShardUnavailable at once while the shard is known to be down and not due for a new try."""
+        if self._is_down and self._clock.monotonic_s() < self._down_until:
+            raise errors.ShardUnavailable(
+                "the shard is down", place=f"shard-{self.shard_id}", retry_after_s=self._breaker_probe_s
+            )
+
+    @property
+    def is_down(self) -> bool:
+        return self._is_down
+
+    # -- the loop ---------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        self._stopping = False
+        self._thread = threading.Thread(target=self._loop, name=f"writer-{self.shard_id}", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Finish what waits, then end the thread."""
+        self._stopping = True
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join(timeout=60)
+            self._thread = None
+        while self._queue or self._lazy:
+            self.step()
+
+    def _loop(self) -> None:
+        while not (self._stopping and not self._queue):
+            if not self._queue:
+                self._sleep()
+            elif self._last_batch > 1 and len(self._queue) < self._last_batch // 2:
+                # Busy: a short gather makes batches larger, and larger batches cost less a payment.
+                time.sleep(self._gather_window_s)
+            if self._queue or self._lazy_is_due():
+                self.step()
+
+    def _sleep(self) -> None:
+        self._sleeping = True
+        if not self._queue and not self._stopping:
+            self._wake.wait(self._idle_finalise_s if self._lazy else 0.5)
+        self._sleeping = False
+        self._wake.clear()
+
+    def _lazy_is_due(self) -> bool:
+        return bool(self._lazy) and (
+            self._stopping or self._clock.monotonic_s() - self._lazy_since >= self._idle_finalise_s
+        )
+
+    def step(self) -> int:
+        """Run one batch of what waits now; returns how many operations it answered (0: nothing waited)."""
+        batch = [self._queue.popleft() for _ in range(min(len(self._queue), self._batch_rows_max))]
+        batch += [self._lazy.popleft() for _ in range(min(len(self._lazy), self._batch_rows_max))]
+        if not batch:
+            return 0
+        self._last_batch = len(batch)
+        results = self._run([operation for operation, _ in batch])
+        for (_, done), result in zip(batch, results, strict=True):
+            try:
+                done(result)
+            except Exception:
+                _log.exception("shard-%d: a caller's callback failed", self.shard_id)
+        return len(batch)
+
+    # -- one batch --------------------------------------------------------------------------------
+
+    def _run(self, operations: list[Operation], recheck: bool = False) -> Sequence[Result]:
+        """Results of one batch, whatever happens to it: retried, then bisected to the bad operation."""
+        commit_lost = False
+        last: errors.PaytmLabError | None = None
+        for attempt in range(ATTEMPTS_MAX):
+            try:
+                results = self._attempt(operations, recheck or attempt > 0)
+            except (errors.Deadlock, errors.LockTimeout, errors.DuplicateKey) as error:
+                last = error
+            except errors.CommitOutcomeLost as error:
+                last, commit_lost = error, True
+            except (errors.ConnectionLost, errors.ShardUnavailable) as error:
+                last = error
+                if attempt + 1 < ATTEMPTS_MAX and isinstance(error, errors.ConnectionLost):
+                    self._pause(attempt)
+                    continue
+                return self._unreachable(operations, error, commit_lost)
+            except (errors.StorageFull, errors.StorageCorrupt) as error:
+                return [error] * len(operations)
+            except Exception as error:
+                if not isinstance(error, errors.PaytmLabError):
+                    _log.exception("shard-%d: a batch failed", self.shard_id)
+                last = self._named(error)
+                break
+            else:
+                self._is_down = False
+                return results
+            self.stats.retries += 1
+            self._pause(attempt)
+        if commit_lost and isinstance(last, errors.CommitOutcomeLost):
+            return self._unreachable(operations, last, commit_lost)
+        if len(operations) == 1:
+            return [last or errors.StoreError("the operation failed", place=f"shard-{self.shard_id}")]
+        self.stats.bisections += 1
+        middle = len(operations) // 2
+        return [*self._run(operations[:middle], True), *self._run(operations[middle:], True)]
+
+    def _pause(self, attempt: int) -> None:
+        if self._thread is not None:
+            time.sleep(RETRY_PAUSE_S * (attempt + 1))
+
+    def _named(self, error: Exception) -> errors.PaytmLabError:
+        if isinstance(error, errors.PaytmLabError):
+            return error
+        return errors.StoreError(f"{type(error).__name__}: {error}", place=f"shard-{self.shard_id}")
+
+    def _unreachable(
+        self, operations: list[Operation], error: errors.PaytmLabError, commit_lost: bool
+    ) -> list[Result]:
+        """Open the breaker. After a lost commit answer nobody may say that nothing happened."""
+        self._is_down = True
+        self._down_until = self._clock.monotonic_s() + self._breaker_probe_s
+        place = f"shard-{self.shard_id}"
+        away = errors.ShardUnavailable(error.message, place=place, retry_after_s=self._breaker_probe_s)
+        if not commit_lost:
+            return [away] * len(operations)
+        return [
+            errors.OutcomeUnknown("the answer of the commit was lost", payment_id=_payment_of(op), place=place)
+            for op in operations
+        ]
+
+    def _attempt(self, operations: list[Operation], recheck: bool) -> list[Result]:
+        full = self._outbox_is_full(operations)
+        now_us = self._clock.now_us()
+        tx = self._database.begin()
+        try:
+            state = self._load(tx, operations, recheck, now_us)
+            results: list[Result] = [
+                full if full is not None and isinstance(op, _GROWS_OUTBOX) else state.apply(op)
+                for op in operations
+            ]
+            rows = write(tx, state)
+            if self._fault is not None:
+                self._fault("writer:before_commit")
+            started = time.perf_counter()
+            tx.commit()
+            self.stats.commit_s += time.perf_counter() - started
+        except BaseException:
+            tx.rollback()
+            raise
+        if self._fault is not None:
+            self._fault("writer:committed")
+        self.stats.batches += 1
+        self.stats.operations += len(operations)
+        self.stats.rows += rows
+        return results
+
+    def _outbox_is_full(self, operations: list[Operation]) -> errors.OutboxFull | None:
+        if not any(isinstance(op, _GROWS_OUTBOX) for op in operations):
+            return None
+        if self._database.outbox_rows() < self._outbox_rows_max:
+            return None
+        return errors.OutboxFull(
+            f"the outbox holds {self._outbox_rows_max} events or more",
+            place=f"shard-{self.shard_id}",
+            remedy="Start the relay, or wait until it has caught up.",
+        )
+
+    def _load(self, tx: ShardTransaction, operations: list[Operation], recheck: bool, now_us: int) -> Batch:
+        """Lock the touched accounts in one ordered read, then read which ids and keys exist."""
+        meta = tx.meta()
+        users: set[str] = set()
+        ids: list[bytes] = []
+        keys: list[bytes] = []
+        indirect: list[bytes] = []
+        fraud_events: list[str] = []
+        closing: list[str] = []
+        for op in operations:
+            kind = type(op)
+            if kind is Pay:
+                users.add(op.from_user_id)
+                if op.to_shard == self.shard_id:
+                    users.add(op.to_user_id)
+                if op.key_hash is not None:
+                    keys.append(op.key_hash)
+                if recheck:
+                    ids.append(op.payment_id)
+            elif kind is Credit:
+                users.add(op.to_user_id)
+                if recheck or op.recheck:
+                    ids.append(op.payment_id)
+            elif kind is Complete:
+                continue
+            elif kind is CreateAccount:
+                users.add(op.user_id)
+            elif kind is SetAccountState:
+                users.add(op.user_id)
+                if op.state == "closed":
+                    closing.append(op.user_id)
+            else:
+                indirect.append(op.payment_id)
+                if kind is ApplyFraud:
+                    fraud_events.append(op.event_id)
+        if indirect:
+            # Who is touched stands in the payment's row; its state is read again under the locks.
+            for row in tx.find_payments(indirect):
+                users.add(row.from_user_id)
+                users.add(row.to_user_id)
+            ids += indirect
+        locked = tx.lock_accounts(sorted(users)) if users else []
+        found_keys: list[PaymentRow] = tx.find_keys(keys) if keys else []
+        held = [*indirect, *(row.transaction_id for row in found_keys)]
+        return Batch(
+            self.shard_id,
+            meta,
+            now_us,
+            locked,
+            tx.find_payments(ids) if ids else (),
+            found_keys,
+            tx.find_holds(held) if held else (),
+            tx.applied_events(fraud_events) if fraud_events else (),
+            tx.find_reviews(indirect) if indirect else (),
+            {user: tx.open_payments_of(user) for user in closing} if closing else None,
+            self._freeze_blocks_credit,
+        )
+
+
+def write(tx: ShardTransaction, batch: Batch) -> int:
+    """Write what a batch collected, each table with as few statements as it takes. Returns the rows."""
+    now_us = batch.now_us
+    rows = 0
+    new = set(batch.new_accounts)
+    if new:
+        tx.insert(
+            "accounts",
+            [
+                (a.user_id, a.balance, a.held, a.currency, a.state, a.slot, a.opening, a.create_key, now_us, now_us)
+                for a in batch.new_accounts
+            ],
+        )  # fmt: skip
+        rows += len(batch.new_accounts)
+        _number_new_accounts(tx, batch)
+    changed = [a for a in batch.accounts.values() if a.changed and a not in new]
+    if changed:
+        rows += tx.update(
+            "accounts",
+            ("id",),
+            ("balance", "held", "state", "updated_at"),
+            [(a.id, a.balance, a.held, a.state, now_us) for a in changed],
+        )
+    inserts: tuple[tuple[str, Sequence[tuple[Any, ...]]], ...] = (
+        ("transactions", batch.payment_rows),
+        ("ledger_entries", batch.entry_rows),
+        ("outbox_events", batch.outbox_rows),
+        ("holds", batch.hold_rows),
+        ("reviews", list(batch.review_rows.values())),
+        ("debts", batch.debt_rows),
+        ("applied_events", batch.applied_rows),
+    )
+    for table, new in inserts:
+        if new:
+            tx.insert(table, new)
+            rows += len(new)
+    updates = (
+        ("transactions", "transaction_id", _PAYMENT_SET, batch.payment_updates),
+        ("holds", "payment_id", ("captured", "state", "updated_at"), batch.hold_updates),
+        ("reviews", "payment_id", ("state", "decided_by", "updated_at"), batch.review_updates),
+    )
+    for table, key, columns, new_values in updates:
+        if new_values:
+            rows += tx.update(table, (key,), columns, list(new_values.values()))
+    if batch.completed:
+        rows += tx.complete_sources(batch.completed, now_us)
+    return rows
+
+
+def _number_new_accounts(tx: ShardTransaction, batch: Batch) -> None:
+    """Give new accounts the ids that the database chose, and the rows that stand for them too."""
+    ids = {row.user_id: row.id for row in tx.lock_accounts([a.user_id for a in batch.new_accounts])}
+    for account in batch.new_accounts:
+        account.id = ids[account.user_id]
+    for rows in (batch.entry_rows, batch.hold_rows):
+        rows[:] = [
+            row if type(row[1]) is int else (row[0], row[1].id, *row[2:]) for row in rows
+        ]
+
+
+def _payment_of(operation: Operation) -> str:
+    payment_id = getattr(operation, "payment_id", b"")
+    return payment_id_text(payment_id) if payment_id else ""
