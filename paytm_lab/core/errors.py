@@ -26,6 +26,7 @@ PaytmLabError
 │   │   └── DuplicateKey        a unique key exists already
 │   ├── StorageFull             no space left
 │   └── StorageCorrupt          a file or table cannot be read
+├── DeliveryFailed              exit 1   a provider refused a notification; repeating it does not help
 └── IntegrityError              exit 1   the data contradicts itself; never silently passed over
     ├── FingerprintMismatch     a leg found a row of its id with other contents
     └── IllegalTransition       a state change outside the table of allowed ones
@@ -134,6 +135,10 @@ class OutcomeUnknown(PaytmLabError):
             message, place=place, remedy="Repeat with the same key; it never makes a second payment."
         )
         self.payment_id = payment_id
+
+
+class DeliveryFailed(PaytmLabError):
+    code = "delivery_failed"
 
 
 class StoreError(PaytmLabError):
