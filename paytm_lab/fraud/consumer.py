@@ -1,0 +1,231 @@
+"""Scores what was posted, once, and tells the other services: a messaging Handler on
+``payment_events``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import msgspec
+
+from paytm_lab.core.clock import Clock
+from paytm_lab.core.errors import Unavailable
+from paytm_lab.core.events import (
+    EventType,
+    FraudData,
+    PaymentData,
+    PaymentEvent,
+    Topic,
+    encode,
+    read_payment_event,
+    wrap,
+)
+from paytm_lab.core.fraud import Candidate, Decision
+from paytm_lab.core.ids import event_id
+from paytm_lab.fraud.scorer import Scored, Scorer
+from paytm_lab.fraud.tables import FEATURES
+from paytm_lab.ports.cache import Cache
+from paytm_lab.ports.event_log import EventLog, Message, Record
+from paytm_lab.ports.wide_store import Row, WideStore
+
+SOURCE = "/fraud"
+SCORE_TTL_S = 86_400.0
+_COMPLETED = str(EventType.PAYMENT_COMPLETED)
+_TERMINAL = frozenset({_COMPLETED, str(EventType.PAYMENT_FAILED), str(EventType.PAYMENT_CANCELLED)})
+_SCORED = str(EventType.FRAUD_SCORE_CALCULATED)
+_ANSWER_TO = {
+    str(Decision.REVIEW): str(EventType.MANUAL_REVIEW_REQUIRED),
+    str(Decision.BLOCK): str(EventType.TRANSACTION_BLOCKED),
+}
+
+
+class LastScore(msgspec.Struct, frozen=True):
+    """What ``fraud:score:{user_id}`` holds. ``timestamp``: the payment's business time in
+    microseconds.
+    """
+
+    last_score: float
+    timestamp: int
+
+
+class FraudConsumer:
+    """Transfers that completed are scored; refusals and cancellations only where a gate had decided
+    before.
+
+    A payment is scored once: its features row is the answer for good, so whatever crashes and is
+    delivered again emits the same events under the same ids. A decision that came with the event
+    (gate ``before``) is stored and emitted as FraudScoreCalculated, and asks for nothing more: it
+    was acted upon already.
+
+    ``scorer_down``: the least decision where the scorer is Unavailable (``review`` or ``allow``).
+    Raises what the wide store and the log raise; then nothing of the batch counts as handled.
+    ``counters``: scored, gate_decided, repeated, scorer_down, cache_failed, and one per decision.
+    """
+
+    def __init__(
+        self,
+        scorer: Scorer,
+        wide_store: WideStore,
+        cache: Cache,
+        log: EventLog,
+        clock: Clock,
+        *,
+        scorer_down: Decision = Decision.REVIEW,
+        score_ttl_s: float = SCORE_TTL_S,
+    ) -> None:
+        self.counters: Counter[str] = Counter()
+        self._scorer = scorer
+        self._store = wide_store
+        self._cache = cache
+        self._log = log
+        self._clock = clock
+        self._scorer_down = scorer_down
+        self._score_ttl_s = score_ttl_s
+
+    def handle(self, records: Sequence[Record]) -> None:
+        events = _to_score(records)
+        if not events:
+            return
+        stored = self._store.fetch(FEATURES, [(payment_id,) for payment_id in events])
+        new = [e for payment_id, e in events.items() if (payment_id,) not in stored]
+        fresh = self._decide(new)
+        if fresh:
+            self._store.upsert(FEATURES, fresh)
+        self._count(fresh, len(stored))
+        rows = [*stored.values(), *fresh]
+        self._remember_scores(rows)
+        self._log.append(_messages(rows, events))
+
+    def _decide(self, events: Sequence[PaymentEvent]) -> list[Row]:
+        now_us = self._clock.now_us()
+        gated = [e.data for e in events if e.data.fraud_decision]
+        open_ = [e.data for e in events if not e.data.fraud_decision]
+        rows = [_gated_row(d, now_us) for d in gated]
+        rows += [_row(d, s, now_us) for d, s in zip(open_, self._score(open_), strict=True)]
+        return rows
+
+    def _count(self, fresh: Sequence[Row], repeated: int) -> None:
+        self.counters.update(str(row["decision"]) for row in fresh)
+        self.counters["gate_decided"] += sum(row["gate"] == "before" for row in fresh)
+        self.counters["scored"] += sum(row["gate"] == "after" for row in fresh)
+        self.counters["repeated"] += repeated
+
+    def _score(self, payments: Sequence[PaymentData]) -> list[Scored]:
+        if not payments:
+            return []
+        candidates = [
+            Candidate(d.payment_id, d.from_user_id, d.to_user_id, d.amount_paise, d.at_us)
+            for d in payments
+        ]
+        try:
+            return self._scorer.score(candidates)
+        except Unavailable:
+            self.counters["scorer_down"] += len(candidates)
+            return self._scorer.score_blind(candidates, self._scorer_down)
+
+    def _remember_scores(self, rows: Sequence[Row]) -> None:
+        """The cached last score is a convenience: a cache that is away costs only that."""
+        latest: dict[str, Row] = {}
+        for row in rows:
+            other = latest.get(row["user_id"])
+            if other is None or row["at_us"] >= other["at_us"]:
+                latest[row["user_id"]] = row
+        values = {
+            f"fraud:score:{user_id}": encode(LastScore(row["score"], row["at_us"]))
+            for user_id, row in latest.items()
+        }
+        try:
+            self._cache.set_many(values, self._score_ttl_s)
+        except Unavailable:
+            self.counters["cache_failed"] += len(values)
+
+
+def _to_score(records: Sequence[Record]) -> dict[str, PaymentEvent]:
+    """The terminal events of transfers that want a score, one per payment id."""
+    events: dict[str, PaymentEvent] = {}
+    for record in records:
+        if record.topic != Topic.PAYMENT:
+            continue
+        event = read_payment_event(record.value)
+        data = event.data
+        if data.kind == "transfer" and (
+            event.type == _COMPLETED or (data.fraud_decision and event.type in _TERMINAL)
+        ):
+            events.setdefault(data.payment_id, event)
+    return events
+
+
+def _row(data: PaymentData, scored: Scored, now_us: int) -> Row:
+    verdict = scored.verdict
+    return {
+        "payment_id": data.payment_id,
+        "user_id": data.from_user_id,
+        "amount": data.amount_paise,
+        "score": verdict.score,
+        "decision": str(verdict.decision),
+        "rule": verdict.rule,
+        "model": verdict.model,
+        "model_score": -1.0 if scored.model_score is None else scored.model_score,
+        "velocity_count": -1 if scored.velocity_count is None else scored.velocity_count,
+        "to_user_id": data.to_user_id,
+        "at_us": data.at_us,
+        "scored_at_us": now_us,
+        "gate": "after",
+    }
+
+
+def _gated_row(data: PaymentData, now_us: int) -> Row:
+    return {
+        "payment_id": data.payment_id,
+        "user_id": data.from_user_id,
+        "amount": data.amount_paise,
+        "score": 0.0 if data.fraud_score is None else data.fraud_score,
+        "decision": data.fraud_decision,
+        "rule": "gate",
+        "model": "default",
+        "model_score": -1.0,
+        "velocity_count": -1,
+        "to_user_id": data.to_user_id,
+        "at_us": data.at_us,
+        "scored_at_us": now_us,
+        "gate": "before",
+    }
+
+
+def _messages(rows: Sequence[Row], events: dict[str, PaymentEvent]) -> list[Message]:
+    """Each row's events. All of their contents come from the row, so a repeat is the same byte for
+    byte.
+    """
+    messages = []
+    topic = str(Topic.FRAUD)
+    for row in rows:
+        payment_id = row["payment_id"]
+        data = encode(
+            FraudData(
+                payment_id,
+                row["user_id"],
+                row["amount"],
+                row["score"],
+                row["decision"],
+                row["rule"],
+                row["model"],
+                row["to_user_id"],
+                row["at_us"],
+            )
+        )
+        types = [_SCORED]
+        if row["gate"] == "after" and row["decision"] in _ANSWER_TO:
+            types.append(_ANSWER_TO[row["decision"]])
+        for event_type in types:
+            body = wrap(
+                event_id=event_id(payment_id, event_type),
+                event_type=event_type,
+                subject=payment_id,
+                source=SOURCE,
+                time_us=row["scored_at_us"],
+                data=data,
+                traceparent=events[payment_id].traceparent,
+            )
+            messages.append(Message(topic, payment_id, body))
+    return messages

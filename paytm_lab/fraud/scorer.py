@@ -1,0 +1,188 @@
+"""The scorer: facts gathered from the cache and the lists, judged by the rules.
+
+``decide`` answers before posting (the gate), on counts reserved atomically. ``score`` answers after
+posting, when nothing can be refused any more and the counts are only read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from paytm_lab.core.fraud import Candidate, Decision, Verdict
+from paytm_lab.fraud.lists import FraudLists
+from paytm_lab.fraud.registry import ModelInput, ModelRegistry, scores_of
+from paytm_lab.fraud.rules import Facts, RuleSettings, at_least, blocking_rule, judge
+from paytm_lab.ports.cache import Cache, Hit
+
+_VERDICT_TTL_S_MIN = (
+    600.0  # a retry of the same payment comes within minutes, whatever the window is
+)
+_encode = msgspec.json.Encoder().encode
+_decode_verdict = msgspec.json.Decoder(Verdict).decode
+
+
+class Scored(NamedTuple):
+    """A verdict with what it was made from; None where a part was not asked."""
+
+    verdict: Verdict
+    velocity_count: int | None
+    model_score: float | None
+
+
+def velocity_key(user_id: str) -> str:
+    return f"fraud:velocity:{user_id}"
+
+
+def verdict_key(payment_id: str) -> str:
+    return f"fraud:verdict:{payment_id}"
+
+
+class Scorer:
+    """Implements ``ports.fraud_gate.FraudGate``. Thread-safe: its state is in the cache and in
+    whole-replaced sets.
+
+    Raises core.errors.Unavailable when the cache or the active model does not answer; what to do
+    then (review, allow, refuse) is the caller's setting.
+    """
+
+    def __init__(
+        self,
+        settings: RuleSettings,
+        cache: Cache,
+        registry: ModelRegistry | None = None,
+        lists: FraudLists | None = None,
+    ) -> None:
+        self.settings = settings
+        self.registry = registry if registry is not None else ModelRegistry()
+        self.lists = lists if lists is not None else FraudLists()
+        self._cache = cache
+
+    def decide(self, candidates: Sequence[Candidate]) -> list[Verdict]:
+        """See FraudGate. A payment that is blocked for any reason keeps no reservation."""
+        stored = self._cache.get_many([verdict_key(c.payment_id) for c in candidates])
+        verdicts = {
+            c.payment_id: _decode_verdict(body)
+            for c, body in zip(candidates, stored, strict=True)
+            if body is not None
+        }
+        new = list({c.payment_id: c for c in candidates if c.payment_id not in verdicts}.values())
+        if new:
+            scored = self._judge_all(new, self._reserve(new))
+            self._release_blocked(new, scored)
+            fresh = {c.payment_id: s.verdict for c, s in zip(new, scored, strict=True)}
+            self._cache.set_many(
+                {
+                    verdict_key(payment_id): _encode(verdict)
+                    for payment_id, verdict in fresh.items()
+                },
+                max(self.settings.velocity_window_s, _VERDICT_TTL_S_MIN),
+            )
+            verdicts.update(fresh)
+        return [verdicts[c.payment_id] for c in candidates]
+
+    def cancel(self, candidate: Candidate) -> None:
+        self._cache.release(velocity_key(candidate.from_user_id), candidate.payment_id)
+        self._cache.delete([verdict_key(candidate.payment_id)])
+
+    def score(self, candidates: Sequence[Candidate]) -> list[Scored]:
+        """Count and judge payments that are posted already, in one round trip to the cache.
+
+        Within the call they count in the order of their business time, whatever order they came in.
+        """
+        order = sorted(
+            range(len(candidates)), key=lambda i: (candidates[i].at_us, candidates[i].payment_id)
+        )
+        hits = [
+            Hit(velocity_key(c.from_user_id), c.payment_id, c.at_us)
+            for c in (candidates[i] for i in order)
+        ]
+        counts: list[int | None] = [None] * len(candidates)
+        for i, count in zip(
+            order, self._cache.count_window(hits, self.settings.velocity_window_s), strict=True
+        ):
+            counts[i] = count
+        return self._judge_all(candidates, counts)
+
+    def score_blind(self, candidates: Sequence[Candidate], floor: Decision) -> list[Scored]:
+        """Judge by amount and lists alone, never milder than ``floor``: for when ``score`` is
+        Unavailable.
+        """
+        frozen, mules = self.lists.frozen, self.lists.mules
+        return [
+            Scored(
+                at_least(judge(_facts(c, None, None, frozen, mules), self.settings), floor),
+                None,
+                None,
+            )
+            for c in candidates
+        ]
+
+    def _judge_all(
+        self, candidates: Sequence[Candidate], counts: Sequence[int | None]
+    ) -> list[Scored]:
+        frozen, mules = self.lists.frozen, self.lists.mules
+        model = self.registry.active
+        settings = self.settings
+        if model is None:
+            return [
+                Scored(judge(_facts(c, n, None, frozen, mules), settings), n, None)
+                for c, n in zip(candidates, counts, strict=True)
+            ]
+        scores = scores_of(
+            model, [ModelInput(c, n or 0) for c, n in zip(candidates, counts, strict=True)]
+        )
+        return [
+            Scored(
+                judge(
+                    _facts(c, n, s, frozen, mules),
+                    settings,
+                    model=model.name,
+                    thresholds=model.thresholds,
+                ),
+                n,
+                s,
+            )
+            for c, n, s in zip(candidates, counts, scores, strict=True)
+        ]
+
+    def _reserve(self, candidates: Sequence[Candidate]) -> list[int | None]:
+        """Each sender's count with this payment in it; one past the limit where it was not
+        admitted.
+
+        Payments that the lists block take no place in the window and are not counted (None).
+        """
+        window_s, limit = self.settings.velocity_window_s, self.settings.velocity_limit
+        frozen, mules = self.lists.frozen, self.lists.mules
+        counts: list[int | None] = []
+        for c in candidates:
+            if blocking_rule(_facts(c, None, None, frozen, mules), self.settings):
+                counts.append(None)
+                continue
+            hit = Hit(velocity_key(c.from_user_id), c.payment_id, c.at_us)
+            admitted, members = self._cache.reserve(hit, window_s, limit)
+            counts.append(members if admitted else limit + 1)
+        return counts
+
+    def _release_blocked(self, candidates: Sequence[Candidate], scored: Sequence[Scored]) -> None:
+        for c, s in zip(candidates, scored, strict=True):
+            if s.verdict.rule == "model" and s.verdict.decision is Decision.BLOCK:
+                self._cache.release(velocity_key(c.from_user_id), c.payment_id)
+
+
+def _facts(
+    c: Candidate,
+    velocity_count: int | None,
+    model_score: float | None,
+    frozen: frozenset[str],
+    mules: frozenset[str],
+) -> Facts:
+    return Facts(
+        c.amount_paise,
+        velocity_count,
+        c.from_user_id in frozen,
+        bool(mules) and (c.from_user_id in mules or c.to_user_id in mules),
+        model_score,
+    )

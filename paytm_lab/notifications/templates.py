@@ -1,0 +1,161 @@
+"""The words: one template per event, reader and kind of channel.
+
+Email has a subject and full sentences; sms and push are one short line. User ids are shown as they
+are (the id grammar allows no control characters), shortened where a line must stay short.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from paytm_lab.core.events import EventType, FraudData, PaymentData
+from paytm_lab.core.money import format_rupees
+
+SHORT_ID_LENGTH_MAX = 24
+_REASONS = {
+    "insufficient_funds": "your balance does not cover it",
+    "account_missing": "there is no such account",
+    "account_frozen": "the account is frozen",
+    "account_closed": "the account is closed",
+}
+
+
+class Text(NamedTuple):
+    subject: str
+    body: str
+
+
+def rupees(amount_paise: int) -> str:
+    """Paise -> '₹1,23,456.70': Indian grouping, exact."""
+    whole, fraction = format_rupees(amount_paise).split(".")
+    if len(whole) <= 3:
+        return f"₹{whole}.{fraction}"
+    sign, digits = ("-", whole[1:]) if whole[0] == "-" else ("", whole)
+    head, tail = digits[:-3], digits[-3:]
+    groups = []
+    while len(head) > 2:
+        groups.append(head[-2:])
+        head = head[:-2]
+    groups.append(head)
+    return f"{sign}₹{','.join(filter(None, [*reversed(groups), tail]))}.{fraction}"
+
+
+def short(user_id: str) -> str:
+    if len(user_id) <= SHORT_ID_LENGTH_MAX:
+        return user_id
+    return user_id[: SHORT_ID_LENGTH_MAX - 1] + "…"
+
+
+def reason_text(reason: str) -> str:
+    return _REASONS.get(reason, reason.replace("_", " ") or "no reason was given")
+
+
+def paid(d: PaymentData, email: bool) -> Text:
+    amount = rupees(d.amount_paise)
+    if not email:
+        return Text("", f"You paid {amount} to {short(d.to_user_id)}.")
+    return Text(
+        f"You paid {amount}",
+        f"You paid {amount} to {d.to_user_id}.{_balance(d.from_balance_paise)}\n"
+        f"Payment {d.payment_id}",
+    )
+
+
+def received(d: PaymentData, email: bool) -> Text:
+    amount = rupees(d.amount_paise)
+    if not email:
+        return Text("", f"You received {amount} from {short(d.from_user_id)}.")
+    return Text(
+        f"You received {amount}",
+        f"You received {amount} from {d.from_user_id}.{_balance(d.to_balance_paise)}\n"
+        f"Payment {d.payment_id}",
+    )
+
+
+def refund_paid(d: PaymentData, email: bool) -> Text:
+    """To the one who gives the money back; ``system:receivable`` may have paid a part for them."""
+    own, lent = d.amount_paise - d.receivable_paise, d.receivable_paise
+    owed = f" {rupees(lent)} of it is now owed by you." if lent else ""
+    if not email:
+        return Text("", f"{rupees(own)} went back to {short(d.to_user_id)}.{owed}")
+    return Text(
+        f"{rupees(d.amount_paise)} was refunded",
+        f"{rupees(d.amount_paise)} went back to {d.to_user_id}.{owed}\n"
+        f"Refund {d.payment_id} of payment {d.refund_of}",
+    )
+
+
+def refund_received(d: PaymentData, email: bool) -> Text:
+    amount = rupees(d.amount_paise)
+    if not email:
+        return Text("", f"{amount} came back from {short(d.from_user_id)}.")
+    return Text(
+        f"Your payment of {amount} was refunded",
+        f"{amount} came back to you from {d.from_user_id}.\n"
+        f"Refund {d.payment_id} of payment {d.refund_of}",
+    )
+
+
+def failed(d: PaymentData, email: bool) -> Text:
+    amount, why = rupees(d.amount_paise), reason_text(d.reason)
+    if not email:
+        return Text("", f"Your payment of {amount} to {short(d.to_user_id)} failed: {why}.")
+    return Text(
+        f"Your payment of {amount} failed",
+        f"Your payment of {amount} to {d.to_user_id} was not made: {why}."
+        f" Your money is untouched.\n"
+        f"Payment {d.payment_id}",
+    )
+
+
+def cancelled(d: PaymentData, email: bool) -> Text:
+    amount, why = rupees(d.amount_paise), reason_text(d.reason)
+    if not email:
+        return Text("", f"Your payment of {amount} to {short(d.to_user_id)} was cancelled: {why}.")
+    return Text(
+        f"Your payment of {amount} was cancelled",
+        f"Your payment of {amount} to {d.to_user_id} was cancelled: {why}."
+        f" What was held is free again.\n"
+        f"Payment {d.payment_id}",
+    )
+
+
+def under_review(d: FraudData, email: bool) -> Text:
+    line = (
+        f"Your payment of {rupees(d.amount_paise)} to {short(d.to_user_id)} is being checked."
+        " Was it you?"
+    )
+    if not email:
+        return Text("", line)
+    return Text("A payment of yours is being checked", f"{line}\nPayment {d.payment_id}")
+
+
+def blocked(d: FraudData, email: bool) -> Text:
+    line = (
+        f"We stopped payments from your account after one of {rupees(d.amount_paise)}"
+        f" to {short(d.to_user_id)}. Was it you?"
+    )
+    if not email:
+        return Text("", line)
+    return Text("Payments from your account are stopped", f"{line}\nPayment {d.payment_id}")
+
+
+def _balance(balance_paise: int | None) -> str:
+    return "" if balance_paise is None else f" Your balance is {rupees(balance_paise)}."
+
+
+PaymentTemplate = Callable[[PaymentData, bool], Text]
+FraudTemplate = Callable[[FraudData, bool], Text]
+
+# (event type, payment kind) -> the sender's and the receiver's template; None: not told.
+PAYMENT_TEMPLATES: dict[tuple[str, str], tuple[PaymentTemplate, PaymentTemplate | None]] = {
+    (str(EventType.PAYMENT_COMPLETED), "transfer"): (paid, received),
+    (str(EventType.PAYMENT_COMPLETED), "refund"): (refund_paid, refund_received),
+    (str(EventType.PAYMENT_FAILED), "transfer"): (failed, None),
+    (str(EventType.PAYMENT_CANCELLED), "transfer"): (cancelled, None),
+}
+FRAUD_TEMPLATES: dict[str, FraudTemplate] = {
+    str(EventType.MANUAL_REVIEW_REQUIRED): under_review,
+    str(EventType.TRANSACTION_BLOCKED): blocked,
+}
