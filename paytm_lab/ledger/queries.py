@@ -76,13 +76,13 @@ class ShardTotals(NamedTuple):
 
 
 def _payment_row(row: Row[Any] | None) -> PaymentRow | None:
-    return None if row is None else PaymentRow(*row)
+    return None if row is None else PaymentRow._make(row)
 
 
 def payment_rows(database: ShardDatabase, payment_id: bytes) -> list[PaymentRow]:
     """The rows of one payment on this shard (one, unless the data contradicts itself)."""
     with database.read() as connection:
-        return [PaymentRow(*row) for row in connection.execute(_BY_ID, {"payment_id": payment_id})]
+        return [PaymentRow._make(row) for row in connection.execute(_BY_ID, {"payment_id": payment_id})]
 
 
 def payment_on_all_sides(
@@ -120,7 +120,7 @@ def open_payments(
         .limit(rows_max)
     )
     with database.read() as connection:
-        return [PaymentRow(*row) for row in connection.execute(statement)]
+        return [PaymentRow._make(row) for row in connection.execute(statement)]
 
 
 def open_counts(database: ShardDatabase) -> dict[str, int]:
@@ -145,7 +145,7 @@ def expired_holds(
         .limit(rows_max)
     )
     with database.read() as connection:
-        return [HoldRow(*row) for row in connection.execute(statement)]
+        return [HoldRow._make(row) for row in connection.execute(statement)]
 
 
 def hold(database: ShardDatabase, payment_id: bytes) -> HoldRow | None:
@@ -153,7 +153,7 @@ def hold(database: ShardDatabase, payment_id: bytes) -> HoldRow | None:
     statement = select(*_HOLD).where(holds.c.payment_id == payment_id)
     with database.read() as connection:
         row = connection.execute(statement).one_or_none()
-    return None if row is None else HoldRow(*row)
+    return None if row is None else HoldRow._make(row)
 
 
 def list_reviews(
@@ -181,7 +181,14 @@ def list_reviews(
     if state is not None:
         statement = statement.where(reviews.c.state == state)
     with database.read() as connection:
-        return [ReviewRow(*row) for row in connection.execute(statement)]
+        return [ReviewRow._make(row) for row in connection.execute(statement)]
+
+
+def review_state(database: ShardDatabase, payment_id: bytes) -> str | None:
+    """The state of a payment's review on its source shard; None where it has none."""
+    statement = select(reviews.c.state).where(reviews.c.payment_id == payment_id)
+    with database.read() as connection:
+        return connection.execute(statement).scalar_one_or_none()
 
 
 def account(database: ShardDatabase, user_id: str) -> AccountView | None:
@@ -273,8 +280,8 @@ def payment_columns(
     after: Mapping[int, int] | None = None,
     kinds: tuple[str, ...] = ("transfer", "refund"),
 ) -> dict[str, list[Any]]:
-    """Payments as columns of equal length (``PAYMENT_COLUMNS``), each payment once: source and local
-    rows only. ``after``: only rows made since these ``payment_marks``. In order of shard and row id.
+    """Payments as columns of equal length (``PAYMENT_COLUMNS``), each payment once: source and
+    local rows only. ``after``: only rows made since these ``payment_marks``. By shard and row id.
     """
     wanted = [
         transactions.c.transaction_id, transactions.c.from_user_id, transactions.c.to_user_id,
@@ -303,7 +310,7 @@ def payment_columns(
 def destination_status(
     connection: Connection, payment_ids: Iterable[bytes]
 ) -> dict[bytes, tuple[str, str]]:
-    """(status, reason) of the destination rows that exist among these payments, in this snapshot."""
+    """(status, reason) of the destination rows that exist among these payments in a snapshot."""
     ids = list(payment_ids)
     found: dict[bytes, tuple[str, str]] = {}
     for start in range(0, len(ids), _IDS_MAX):

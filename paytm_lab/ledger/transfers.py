@@ -203,16 +203,20 @@ class TransferEngine:
             arrived.set()
 
         started = start(done)
-        if self._drive is not None:
-            self._drive(lambda: bool(answers))
-        elif not arrived.wait(self._deadline_s):
-            raise errors.OutcomeUnknown(
-                f"no answer within {self._deadline_s} s",
-                payment_id=payment_id_text(started) if isinstance(started, bytes) else "",
-            )
+        payment = payment_id_text(started) if isinstance(started, bytes) else ""
+        self.await_condition(arrived, lambda: bool(answers), payment)
         if isinstance(answers[0], errors.PaytmLabError):
             raise answers[0]
         return answers[0]
+
+    def await_condition(
+        self, arrived: threading.Event, is_true: Callable[[], bool], payment: str = ""
+    ) -> None:
+        """Until ``is_true``: step a deterministic lab, or wait for the writers' threads to say so."""
+        if self._drive is not None:
+            self._drive(is_true)
+        elif not arrived.wait(self._deadline_s):
+            raise errors.OutcomeUnknown(f"no answer within {self._deadline_s} s", payment_id=payment)
 
     # -- what a flow uses -------------------------------------------------------------------------
 

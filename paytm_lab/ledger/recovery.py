@@ -1,0 +1,99 @@
+"""Recovery: roll every old PENDING payment through legs (b) and (c), beside live writers.
+
+The source's PENDING row is the durable record; nothing else is needed. It runs when a lab opens,
+before anything else, and then periodically.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from paytm_lab.core.errors import PaytmLabError, StoreError, Unavailable
+from paytm_lab.ledger import queries
+from paytm_lab.ledger.evaluate import outcome_of
+from paytm_lab.ledger.operations import Outcome, Result
+from paytm_lab.ledger.transfers import TransferEngine
+from paytm_lab.ports.shard_database import PaymentRow, ShardDatabase
+
+ROUND_ROWS_MAX = 500
+
+
+class RecoveryReport(NamedTuple):
+    """Payments found PENDING, and what became of them. ``unreachable``: shards that did not answer."""
+
+    found: int
+    completed: int
+    failed: int
+    still_pending: int
+    unreachable: tuple[int, ...]
+    seconds: float
+
+    def __str__(self) -> str:
+        if not self.found:
+            return "recovery: nothing was pending"
+        return (
+            f"recovery: {self.found} pending payments: {self.completed} completed, {self.failed} given"
+            f" back, {self.still_pending} still pending, in {self.seconds:.2f} s"
+        )
+
+
+class Recovery:
+    """``pending_age_s``: a payment this old is no longer left to the process that started it."""
+
+    def __init__(
+        self, engine: TransferEngine, databases: Mapping[int, ShardDatabase], pending_age_s: float = 1.0
+    ) -> None:
+        self._engine = engine
+        self._databases = databases
+        self._pending_age_us = round(pending_age_s * 1e6)
+
+    def run(self, age_us: int | None = None, shard: int | None = None) -> RecoveryReport:
+        """One pass over all shards (or one). ``age_us`` 0 takes every pending payment, as on opening."""
+        started = time.perf_counter()
+        age_us = self._pending_age_us if age_us is None else age_us
+        cutoff_us = self._engine.clock.now_us() - age_us
+        counts = {"COMPLETED": 0, "FAILED": 0, "PENDING": 0}
+        found = 0
+        unreachable: list[int] = []
+        for source, database in self._databases.items():
+            if shard is not None and source != shard:
+                continue
+            try:
+                seen: set[bytes] = set()
+                while rows := self._round(database, cutoff_us, seen):
+                    found += len(rows)
+                    for status in self._resume(source, rows):
+                        counts[status] += 1
+            except (Unavailable, StoreError):
+                unreachable.append(source)
+        return RecoveryReport(
+            found, counts["COMPLETED"], counts["FAILED"], counts["PENDING"], tuple(unreachable),
+            time.perf_counter() - started,
+        )  # fmt: skip
+
+    def _round(self, database: ShardDatabase, cutoff_us: int, seen: set[bytes]) -> list[PaymentRow]:
+        """The next rows of this pass; one that stayed pending is not tried twice in a pass."""
+        rows = queries.open_payments(database, cutoff_us, ROUND_ROWS_MAX + len(seen))
+        fresh = [row for row in rows if row.transaction_id not in seen]
+        seen.update(row.transaction_id for row in fresh)
+        return fresh
+
+    def _resume(self, source: int, rows: list[PaymentRow]) -> list[str]:
+        statuses: list[str] = []
+        all_answered = threading.Event()
+
+        def done(result: Result) -> None:
+            statuses.append(result.status if isinstance(result, Outcome) else "PENDING")
+            if len(statuses) == len(rows):
+                all_answered.set()
+
+        for row in rows:
+            try:
+                self._engine.resume(outcome_of(row), source, done)
+            except PaytmLabError as error:
+                done(error)
+        self._engine.await_condition(all_answered, lambda: len(statuses) == len(rows))
+        return list(statuses)

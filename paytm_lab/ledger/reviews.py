@@ -1,0 +1,104 @@
+"""Reviews: what the fraud side flagged, and what a person (or a test) decides about it.
+
+Approving a HELD payment captures it; rejecting releases it. Rejecting a COMPLETED payment leaves it
+COMPLETED and pays the money back by a new payment (``refund_of``), which takes what the receiver has
+available, frozen or not, and the rest from ``system:receivable`` against an open debt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from paytm_lab.core.errors import Unavailable
+from paytm_lab.core.ids import key_hash, payment_id_text
+from paytm_lab.ledger import queries
+from paytm_lab.ledger.evaluate import outcome_of
+from paytm_lab.ledger.holds import Holds, source_row
+from paytm_lab.ledger.operations import ApplyFraud, DecideReview, Outcome, PaymentRequest
+from paytm_lab.ledger.queries import ReviewRow
+from paytm_lab.ledger.transfers import TransferEngine
+from paytm_lab.ports.shard_database import ShardDatabase
+
+SUBJECT = "system:reviews"
+
+
+class Reviews:
+    def __init__(
+        self, engine: TransferEngine, databases: Mapping[int, ShardDatabase], holds: Holds
+    ) -> None:
+        self._engine = engine
+        self._databases = databases
+        self._holds = holds
+
+    def list(self, state: str | None = "open", rows_max: int = 1_000) -> list[ReviewRow]:
+        """Reviews of all shards, oldest first."""
+        rows = [
+            row
+            for database in self._databases.values()
+            for row in queries.list_reviews(database, state, rows_max)
+        ]
+        return sorted(rows, key=lambda row: row.created_at_us)[:rows_max]
+
+    def apply(self, event_id: str, payment_id: bytes, decision: str, rule: str) -> Outcome:
+        """A fraud answer reaches the ledger: once per event id, in the ledger's own transaction."""
+        writer = self._engine.writers[self._engine.source_of(payment_id)]
+        writer.require_up()
+        operation = ApplyFraud(event_id, payment_id, decision, rule)
+        return self._engine.wait(lambda done: writer.put(operation, done))
+
+    def approve(self, payment_id: bytes, decided_by: str) -> Outcome:
+        """Let the payment stand; a HELD one is captured. Repeating it answers the same."""
+        outcome = self._decide(payment_id, "approved", decided_by)
+        return self._holds.capture(payment_id) if outcome.status == "HELD" else outcome
+
+    def reject(self, payment_id: bytes, decided_by: str) -> Outcome:
+        """Undo the payment; returns the outcome of the release or of the refund payment.
+
+        Repeating it, also after a crash between its steps, makes no second refund: the refund's key is
+        derived from the payment. Unavailable while the payment is still PENDING.
+        """
+        row = source_row(self._engine, self._databases, payment_id)
+        if row.status == "PENDING":
+            outcome = self._engine.wait(
+                lambda done: self._engine.resume(outcome_of(row), row.from_shard, done)
+            )
+            if outcome.status == "PENDING":
+                raise Unavailable(
+                    f"payment {payment_id_text(payment_id)} is still on its way",
+                    remedy="Reject it again once it is completed.",
+                )
+        before = self._review_state(payment_id)
+        if before != "rejected":
+            self._decide(payment_id, "rejecting", decided_by)
+        outcome = self._undo(payment_id, row.from_user_id, row.to_user_id)
+        self._decide(payment_id, "rejected", decided_by)
+        return outcome
+
+    def resume_rejections(self) -> int:
+        """Finish rejections that a crash cut in two; how many there were."""
+        unfinished = self.list("rejecting")
+        for review in unfinished:
+            self.reject(review.payment_id, review.decided_by)
+        return len(unfinished)
+
+    def _review_state(self, payment_id: bytes) -> str | None:
+        shard = self._engine.source_of(payment_id)
+        return queries.review_state(self._databases[shard], payment_id)
+
+    def _undo(self, payment_id: bytes, sender: str, receiver: str) -> Outcome:
+        outcome = outcome_of(source_row(self._engine, self._databases, payment_id))
+        if outcome.status == "HELD":
+            return self._holds.release(payment_id, "rejected")
+        if outcome.status != "COMPLETED":
+            return outcome
+        request = PaymentRequest(receiver, sender, outcome.amount, subject=SUBJECT)
+        key = key_hash(SUBJECT, receiver, f"refund:{payment_id_text(payment_id)}")
+        return self._engine.wait(
+            lambda done: self._engine.submit_payment(request, "refund", key, payment_id, done)
+        )
+
+    def _decide(self, payment_id: bytes, state: str, decided_by: str) -> Outcome:
+        writer = self._engine.writers[self._engine.source_of(payment_id)]
+        writer.require_up()
+        operation = DecideReview(payment_id, state, decided_by)
+        return self._engine.wait(lambda done: writer.put(operation, done))
