@@ -1,8 +1,8 @@
 """Makes the project's environment, `.venv`, from nothing but a Python with pip.
 
 It does nothing (in about 30 ms) when the environment is already the one that requirements.lock and
-pyproject.toml ask for. It must start on any Python since 2.7, so that a wrong one gets a clear message
-in place of a SyntaxError: no f-strings, no annotations.
+pyproject.toml ask for. It must start on any Python since 2.7, so that a wrong one gets a clear
+message in place of a SyntaxError: no f-strings, no annotations.
 """
 
 from __future__ import print_function
@@ -23,14 +23,14 @@ PYTHON = os.path.join(VENV, "bin", "python")
 STAMP = os.path.join(VENV, "paytm-lab-stamp")
 LOCK = os.path.join(ROOT, "requirements.lock")
 WARM = (
-    "IPython, ipykernel.kernelapp, jupyter_client, msgspec, nbconvert.exporters, nbformat, numpy, pandas",
-    "papermill, plotly.graph_objects, plotly.io, psutil, pydantic_settings, rich.progress, sqlalchemy",
-    "typer",
+    "IPython, ipykernel.kernelapp, jupyter_client, msgspec, nbconvert.exporters, nbformat, numpy",
+    "pandas, papermill, plotly.graph_objects, plotly.io, psutil, pydantic_settings, rich.progress",
+    "sqlalchemy, typer",
 )
 WRONG_PYTHON = """\
 paytm_lab needs Python {needed} or newer; found {found} ({where}).
 How to get one:
-  Debian, Ubuntu   apt-get install python3.11 python3.11-venv   (or a newer one that your release has)
+  Debian, Ubuntu   apt-get install python3.11   (or a newer one that you have)
   macOS            brew install python@3.13
   conda            conda create -n paytm-lab python=3.13 pip, then conda activate paytm-lab
   anywhere         https://www.python.org/downloads/
@@ -80,7 +80,7 @@ def find_newer():
 
 
 def fingerprint():
-    """What the environment depends on: this Python and folder (first line), the two files (second)."""
+    """What the environment depends on: [this Python and folder, digest of the two files]."""
     digest = hashlib.sha256()
     for name in ("requirements.lock", "pyproject.toml"):
         with open(os.path.join(ROOT, name), "rb") as file:
@@ -89,7 +89,7 @@ def fingerprint():
 
 
 def made_for():
-    """The fingerprint that the environment was made for; empty when there is none, or half of one."""
+    """The fingerprint of the environment that is there; empty when there is none or half of one."""
     # A venv whose base Python was removed keeps its files but has a dangling link.
     if not os.path.exists(PYTHON):
         return []
@@ -150,9 +150,9 @@ def install_uv():
 
 
 def warm_up():
-    """Import once what a report imports, so that its bytecode is written before a dozen processes
-    want it at the same time, and so that a broken environment shows here. Compiling everything takes
-    three times as long and saves nothing more: docs/decisions/0005.
+    """Import once what a report imports, so that its bytecode is written before several processes
+    want it at the same time, and so that a broken environment shows here. Compiling everything
+    takes three times as long and saves nothing more: docs/decisions/0005.
     """
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     run([PYTHON, "-c", "import " + ", ".join(WARM)], env=environment)
