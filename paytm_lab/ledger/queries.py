@@ -82,7 +82,9 @@ def _payment_row(row: Row[Any] | None) -> PaymentRow | None:
 def payment_rows(database: ShardDatabase, payment_id: bytes) -> list[PaymentRow]:
     """The rows of one payment on this shard (one, unless the data contradicts itself)."""
     with database.read() as connection:
-        return [PaymentRow._make(row) for row in connection.execute(_BY_ID, {"payment_id": payment_id})]
+        return [
+            PaymentRow._make(row) for row in connection.execute(_BY_ID, {"payment_id": payment_id})
+        ]
 
 
 def payment_on_all_sides(
@@ -134,9 +136,7 @@ def open_counts(database: ShardDatabase) -> dict[str, int]:
         return {row[0]: row[1] for row in connection.execute(statement)}
 
 
-def expired_holds(
-    database: ShardDatabase, now_us: int, rows_max: int = ROWS_MAX
-) -> list[HoldRow]:
+def expired_holds(database: ShardDatabase, now_us: int, rows_max: int = ROWS_MAX) -> list[HoldRow]:
     """Active holds past their time, the longest expired first."""
     statement = (
         select(*_HOLD)
