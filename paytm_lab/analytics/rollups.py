@@ -119,7 +119,7 @@ class Totals:
         return self._sum(c for c in self.events if c.type == event_type and c.kind == kind)
 
     def outcomes_by_kind(self) -> dict[tuple[str, str], Sum]:
-        """(type, kind) -> sum; kinds are transfer, funding, refund (for fraud events: decisions)."""
+        """(type, kind) -> sum; kinds: transfer, funding, refund (fraud events: decisions)."""
         return {
             (t, k): self.outcome(t, k) for t, k in sorted({(c.type, c.kind) for c in self.events})
         }

@@ -1,1 +1,1 @@
-"""Fraud: pure rules, a scorer that counts velocity, and the consumer that scores what was posted."""
+"""Fraud: pure rules, a scorer that counts velocity, and a consumer that scores what was posted."""

@@ -65,7 +65,7 @@ class ModelRegistry:
 
 
 def scores_of(model: Model, inputs: Sequence[ModelInput]) -> list[float]:
-    """The model's scores; Unavailable when it fails or answers with something that is not a score."""
+    """The model's scores; Unavailable when it fails or what it gives is no score."""
     if not inputs:
         return []
     try:

@@ -61,7 +61,7 @@ class Thresholds(msgspec.Struct, frozen=True):
 
 
 def amount_score(amount_paise: int, settings: RuleSettings) -> float:
-    """``min(1.0, amount_rupees / 10000)`` with the default settings; exact at the review threshold."""
+    """``min(1.0, amount_rupees / 10000)`` by default; exact at the review threshold."""
     return min(1.0, amount_paise / settings.certain_paise)
 
 

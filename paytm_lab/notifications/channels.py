@@ -178,7 +178,7 @@ class FileChannel:
             os.ftruncate(file.fileno(), self._bytes)
             file.close()
         except OSError:
-            pass  # the failure itself is being reported; at worst the batch shows twice, as after a crash
+            pass  # the failure is being reported; at worst the batch shows twice
 
 
 def _write_all(file: RawIOBase, block: bytearray) -> None:

@@ -52,7 +52,7 @@ class Preferences:
         return DEFAULTS[occasion] if chosen is None else chosen[occasion]
 
     def choose(self, user_id: str, occasion: str, channels: Iterable[str]) -> None:
-        """Store a choice (no channels: tell nothing). BadInput for an unknown channel or occasion."""
+        """Store a choice (none: tell nothing). BadInput for an unknown channel or occasion."""
         require_user_id(user_id)
         wanted = tuple(dict.fromkeys(str(c) for c in channels))
         unknown = [c for c in wanted if c not in set(ChannelKind)]

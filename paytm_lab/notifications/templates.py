@@ -28,17 +28,14 @@ class Text(NamedTuple):
 
 def rupees(amount_paise: int) -> str:
     """Paise -> '₹1,23,456.70': Indian grouping, exact."""
-    whole, fraction = format_rupees(amount_paise).split(".")
-    if len(whole) <= 3:
-        return f"₹{whole}.{fraction}"
-    sign, digits = ("-", whole[1:]) if whole[0] == "-" else ("", whole)
-    head, tail = digits[:-3], digits[-3:]
-    groups = []
-    while len(head) > 2:
+    sign = "-" if amount_paise < 0 else ""
+    text = format_rupees(abs(amount_paise))
+    groups = [text[-6:]]  # three digits and the paise
+    head = text[:-6]
+    while head:
         groups.append(head[-2:])
         head = head[:-2]
-    groups.append(head)
-    return f"{sign}₹{','.join(filter(None, [*reversed(groups), tail]))}.{fraction}"
+    return f"{sign}₹{','.join(reversed(groups))}"
 
 
 def short(user_id: str) -> str:
