@@ -8,14 +8,13 @@ that is neither with its sender nor with its receiver belongs to a listed open p
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Select, and_, case, func, or_, select
 
 from paytm_lab.core import errors
 from paytm_lab.ledger.closing import ClosedStamp, close_at, close_stamp, pending_sources
-from paytm_lab.ledger.queries import destination_status
+from paytm_lab.ledger.queries import Databases, destination_status, shards_of
 from paytm_lab.ledger.schema import (
     FIRST_USER_ACCOUNT_ID,
     FUNDING_ID,
@@ -115,7 +114,7 @@ def balance_as_of(database: ShardDatabase, user_id: str, stamp_us: int) -> int |
         )
 
 
-def balances_as_of(databases: Iterable[ShardDatabase], stamp_us: int) -> dict[str, int]:
+def balances_as_of(databases: Databases, stamp_us: int) -> dict[str, int]:
     """Users' balances in paise as of a stamp, over all shards; without an entry, no balance."""
     sums = (
         select(_E.account_id, func.sum(_NET).label("balance"))
@@ -127,7 +126,7 @@ def balances_as_of(databases: Iterable[ShardDatabase], stamp_us: int) -> dict[st
         sums, sums.c.account_id == accounts.c.id
     )
     found: dict[str, int] = {}
-    for database in databases:
+    for database in shards_of(databases).values():
         with database.read() as connection:
             # A user whose slot has moved may have entries on two shards.
             for user_id, balance in connection.execute(wanted):
@@ -135,12 +134,12 @@ def balances_as_of(databases: Iterable[ShardDatabase], stamp_us: int) -> dict[st
     return found
 
 
-def ledger_as_of(databases: Iterable[ShardDatabase], closed: ClosedStamp | int) -> AsOf:
+def ledger_as_of(databases: Databases, closed: ClosedStamp | int) -> AsOf:
     """Balances, open payments and totals of all shards as of a closed stamp."""
     stamp_us = closed if isinstance(closed, int) else closed.stamp_us
-    shards = list(databases)
+    shards = shards_of(databases)
     receivable = funding = 0
-    for database in shards:
+    for database in shards.values():
         with database.read() as connection:
             receivable += _balance(connection, RECEIVABLE_ID, _E.stamp <= stamp_us)
             funding += _balance(connection, FUNDING_ID, _E.stamp <= stamp_us)
@@ -153,11 +152,11 @@ def ledger_as_of(databases: Iterable[ShardDatabase], closed: ClosedStamp | int) 
     )
 
 
-def open_payments_as_of(databases: Iterable[ShardDatabase], stamp_us: int) -> list[OpenPayment]:
+def open_payments_as_of(databases: Databases, stamp_us: int) -> list[OpenPayment]:
     """Payments that were under way as of a closed stamp, in stamp order: debited by then, and never
     credited (a credit carries the debit's stamp), or given back only later. The list is final.
     """
-    shards = {database.shard_id: database for database in databases}
+    shards = shards_of(databases)
     found: list[OpenPayment] = []
     pending: dict[int, list[PaymentRow]] = {}
     for database in shards.values():
@@ -170,9 +169,9 @@ def open_payments_as_of(databases: Iterable[ShardDatabase], stamp_us: int) -> li
     return sorted(found, key=lambda payment: (payment.stamp_us, payment.payment_id))
 
 
-def open_payments_now(databases: Iterable[ShardDatabase]) -> list[OpenPayment]:
+def open_payments_now(databases: Databases) -> list[OpenPayment]:
     """Payments that are under way now: PENDING and not credited. Exact where nothing is running."""
-    shards = {database.shard_id: database for database in databases}
+    shards = shards_of(databases)
     pending: dict[int, list[PaymentRow]] = {}
     for database in shards.values():
         with database.read() as connection:

@@ -8,14 +8,14 @@ its destination (where the credit, or the refusal, carries the same stamp).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from sqlalchemy import Connection, select
 
 from paytm_lab.core import errors
 from paytm_lab.core.ids import payment_id_text
-from paytm_lab.ledger.queries import destination_status
+from paytm_lab.ledger.queries import Databases, destination_status, shards_of
 from paytm_lab.ledger.schema import shard_meta, transactions
 from paytm_lab.ports.shard_database import PaymentRow, ShardDatabase
 
@@ -37,7 +37,7 @@ class ClosedStamp(NamedTuple):
 
 
 def close_stamp(
-    databases: Iterable[ShardDatabase],
+    databases: Databases,
     now_us: int,
     help: Help | None = None,  # noqa: A002
     *,
@@ -50,14 +50,14 @@ def close_stamp(
     called with them on each round and may push them (a deterministic lab steps its writers there).
     Unavailable, naming them, when some are still without; ShardUnavailable when a shard is away.
     """
-    shards = list(databases)
+    shards = shards_of(databases)
     # Past the last closed stamp too: where the clock stands still, stamps go on from there.
-    stamp = max([now_us, *(stamp + 1 for stamp in map(closed_up_to, shards))])
+    stamp = max([now_us, *(stamp + 1 for stamp in map(closed_up_to, shards.values()))])
     return close_at(shards, stamp, help, wait_s=wait_s, wait=wait)
 
 
 def close_at(
-    databases: Iterable[ShardDatabase],
+    databases: Databases,
     stamp_us: int,
     help: Help | None = None,  # noqa: A002
     *,
@@ -65,8 +65,8 @@ def close_at(
     wait: Callable[[float], None] = time.sleep,
 ) -> ClosedStamp:
     """Close exactly this stamp. One in the future pushes new payments' stamps past the clock."""
-    shards = list(databases)
-    for database in shards:
+    shards = shards_of(databases)
+    for database in shards.values():
         _advance(database, stamp_us)
     rounds, waited_s, pause_s = 0, 0.0, PAUSE_S
     while lagging := payments_without_destination(shards, stamp_us):
@@ -111,11 +111,9 @@ def _advance(database: ShardDatabase, stamp_us: int) -> None:
             tx.rollback()
 
 
-def payments_without_destination(
-    databases: Iterable[ShardDatabase], stamp_us: int
-) -> list[PaymentRow]:
+def payments_without_destination(databases: Databases, stamp_us: int) -> list[PaymentRow]:
     """PENDING payments stamped by ``stamp_us`` that have no row on their destination yet."""
-    shards = {database.shard_id: database for database in databases}
+    shards = shards_of(databases)
     pending: dict[int, list[PaymentRow]] = {}
     for database in shards.values():
         with database.read() as connection:

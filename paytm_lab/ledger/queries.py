@@ -26,6 +26,8 @@ from paytm_lab.ports.shard_database import HoldRow, PaymentRow, ShardDatabase
 ROWS_MAX = 1_000
 _IDS_MAX = 500  # ids a statement: well under every engine's limit on parameters
 
+Databases = Mapping[int, ShardDatabase] | Iterable[ShardDatabase]
+
 _PAYMENT = [transactions.c[name] for name in PaymentRow._fields]
 _HOLD = [holds.c[name] for name in HoldRow._fields]
 
@@ -79,6 +81,13 @@ def _payment_row(row: Row[Any] | None) -> PaymentRow | None:
     return None if row is None else PaymentRow._make(row)
 
 
+def shards_of(databases: Databases) -> dict[int, ShardDatabase]:
+    """Shard number -> database, in the order given, from a mapping or plain databases."""
+    if isinstance(databases, Mapping):
+        return dict(databases)
+    return {database.shard_id: database for database in databases}
+
+
 def payment_rows(database: ShardDatabase, payment_id: bytes) -> list[PaymentRow]:
     """The rows of one payment on this shard (one, unless the data contradicts itself)."""
     with database.read() as connection:
@@ -88,14 +97,14 @@ def payment_rows(database: ShardDatabase, payment_id: bytes) -> list[PaymentRow]
 
 
 def payment_on_all_sides(
-    databases: Iterable[ShardDatabase], source_shard: int, payment_id: bytes
+    databases: Databases, source_shard: int, payment_id: bytes
 ) -> list[PaymentRow]:
     """The source or local row, then the destination row where there is one; empty if it is unknown.
 
     ``source_shard`` is asked first (the id's slot says which it is); only the shard that its row
     names is asked second. The two reads are two snapshots.
     """
-    by_id = {database.shard_id: database for database in databases}
+    by_id = shards_of(databases)
     rows = payment_rows(by_id[source_shard], payment_id)
     peer = next((row.to_shard for row in rows if row.role == "source"), source_shard)
     if peer != source_shard and peer in by_id:
@@ -265,10 +274,10 @@ PAYMENT_COLUMNS = (
 )
 
 
-def payment_marks(databases: Iterable[ShardDatabase]) -> dict[int, int]:
+def payment_marks(databases: Databases) -> dict[int, int]:
     """Shard -> the last row id of its payments: where a run that starts now will begin."""
     marks = {}
-    for database in databases:
+    for database in shards_of(databases).values():
         with database.read() as connection:
             last = connection.execute(select(func.max(transactions.c.id))).scalar_one()
         marks[database.shard_id] = last or 0
@@ -276,7 +285,7 @@ def payment_marks(databases: Iterable[ShardDatabase]) -> dict[int, int]:
 
 
 def payment_columns(
-    databases: Iterable[ShardDatabase],
+    databases: Databases,
     after: Mapping[int, int] | None = None,
     kinds: tuple[str, ...] = ("transfer", "refund"),
 ) -> dict[str, list[Any]]:
@@ -291,7 +300,7 @@ def payment_columns(
         transactions.c.fraud_decision, transactions.c.fraud_score,
     ]  # fmt: skip
     columns: list[list[Any]] = [[] for _ in PAYMENT_COLUMNS]
-    for database in databases:
+    for database in shards_of(databases).values():
         statement = (
             select(*wanted)
             .where(transactions.c.role != "destination", transactions.c.kind.in_(kinds))
