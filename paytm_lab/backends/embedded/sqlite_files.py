@@ -1,0 +1,80 @@
+"""How the embedded log and wide store open and use their SQLite files: WAL, durable at commit."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from paytm_lab.backends.embedded.shard_database import translate
+from paytm_lab.core.errors import MissingPart
+
+__all__ = ["connect", "make_directory", "transaction", "translate"]
+
+BUSY_TIMEOUT_MS = 30_000
+CHECKPOINT_PAGES = 4_000  # 16 MB of WAL: fewer, longer copies into the main file
+_WAL_ATTEMPTS_MAX = 200
+
+
+def make_directory(path: Path) -> None:
+    """Create the folder where it is missing; MissingPart when that is not allowed."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MissingPart(
+            f"the folder cannot be made: {error.strerror}",
+            place=str(path),
+            remedy="Give another folder, or the right to write to this one.",
+        ) from error
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Open (or make) a file in WAL mode with ``synchronous=FULL``. Any thread may use the
+    connection, one at a time. Raises core.errors.StoreError.
+    """
+    try:
+        connection = sqlite3.connect(
+            path, isolation_level=None, check_same_thread=False, cached_statements=256
+        )
+        try:
+            connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+            _use_wal(connection)
+            connection.execute("PRAGMA synchronous=FULL")
+            connection.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
+            connection.execute("PRAGMA cache_size=-16000")
+        except BaseException:
+            connection.close()
+            raise
+    except sqlite3.Error as error:
+        raise translate(error, path.name) from error
+    return connection
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    # SQLite does not wait for a lock while it changes the mode, so two first openers can collide.
+    for attempt in range(_WAL_ATTEMPTS_MAX):
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError:
+            if attempt == _WAL_ATTEMPTS_MAX - 1:
+                raise
+            time.sleep(0.01)
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection, place: str) -> Iterator[None]:
+    """BEGIN IMMEDIATE .. COMMIT; rolled back when the body raises. Driver errors are translated."""
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+    except sqlite3.Error as error:
+        raise translate(error, place) from error
