@@ -1,0 +1,185 @@
+"""The habits of the house as tests. The lists of exceptions may only shrink."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "paytm_lab"
+FILE_LINES_MAX = 400
+FUNCTION_LINES_MAX = 70
+# path (and function) -> its length today. Shorten it: lower the number. Never raise or add one.
+LONG_FILES: dict[str, int] = {}
+LONG_FUNCTIONS: dict[str, int] = {}
+
+
+def sources(*folders: str) -> list[Path]:
+    found = [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
+    assert found
+    return found
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def trees(*folders: str) -> Iterator[tuple[str, ast.Module]]:
+    for path in sources(*folders):
+        yield name_of(path), ast.parse(path.read_text())
+
+
+def ratchet(lengths: dict[str, int], limit: int, exceptions: dict[str, int]) -> None:
+    over = {name: length for name, length in lengths.items() if length > limit}
+    assert over == exceptions
+
+
+def test_no_file_is_too_long() -> None:
+    lengths = {
+        name_of(p): len(p.read_text().splitlines())
+        for p in sources("paytm_lab", "tests", "scripts")
+    }
+    ratchet(lengths, FILE_LINES_MAX, LONG_FILES)
+
+
+def test_no_function_is_too_long() -> None:
+    lengths = {
+        f"{name}:{node.name}": (node.end_lineno or node.lineno) - node.lineno + 1
+        for name, tree in trees("paytm_lab", "tests", "scripts")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    ratchet(lengths, FUNCTION_LINES_MAX, LONG_FUNCTIONS)
+
+
+def test_the_ratchet_can_fail() -> None:
+    with pytest.raises(AssertionError):
+        ratchet({"new": 401}, 400, {})
+    with pytest.raises(AssertionError):
+        ratchet({"old": 399}, 400, {"old": 410})
+
+
+def test_invariants_do_not_vanish_under_optimisation() -> None:
+    asserts = [
+        f"{name}:{node.lineno}"
+        for name, tree in trees("paytm_lab")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assert)
+    ]
+    assert asserts == []
+
+
+def test_tests_neither_sleep_nor_skip() -> None:
+    """Waiting is for a condition, with a deadline; a part that is missing fails."""
+    banned = re.compile(
+        r"pytest\.(mark\.)?(skip|skipif|xfail|importorskip)\b|time\.sleep\((?!0\.0)"
+    )
+    found = [
+        f"{name_of(path)}:{number}"
+        for path in sources("tests")
+        for number, line in enumerate(path.read_text().splitlines(), start=1)
+        if banned.search(line) and path != Path(__file__)
+    ]
+    assert found == []
+
+
+def test_every_public_face_is_sorted_and_true() -> None:
+    for path in sources("paytm_lab"):
+        tree = ast.parse(path.read_text())
+        for node in tree.body:
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+                names = ast.literal_eval(node.value)
+                assert names == sorted(names), path
+                parts = path.relative_to(ROOT).with_suffix("").parts
+                module = importlib.import_module(".".join(parts).removesuffix(".__init__"))
+                assert [n for n in names if not hasattr(module, n)] == [], path
+
+
+def test_importing_starts_opens_and_connects_nothing(tmp_path: Path) -> None:
+    modules = [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        for path in sources("paytm_lab")
+    ]
+    code = f"""
+import socket, sqlite3, subprocess, sys, threading, importlib
+def refuse(*_, **__): raise SystemExit("something happens at import")
+socket.socket.connect = socket.socket.bind = sqlite3.connect = threading.Thread.start = refuse
+for name in {modules!r}:
+    importlib.import_module(name)
+print(threading.active_count())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT), "HOME": str(tmp_path), "PAYTM_LAB_SHARDS": "not a number"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.stdout.strip(), done.returncode) == ("1", 0), done.stderr
+    assert [p.name for p in tmp_path.rglob("*") if "paytm" in p.name] == []
+
+
+def test_every_package_says_what_it_is_for() -> None:
+    for path in sources("paytm_lab"):
+        if path.name == "__init__.py":
+            assert ast.get_docstring(ast.parse(path.read_text())), path
+    for folder in {p.parent for p in sources("paytm_lab")}:
+        assert (folder / "__init__.py").exists(), folder
+
+
+def commands_in_docs() -> set[tuple[str, str]]:
+    """(document, command) for each `make ...` and `paytm-lab ...` in code of README and docs."""
+    documents = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    found = set()
+    for path in documents:
+        text = path.read_text()
+        blocks = re.findall(r"^```[a-z]*\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+        lines = [line for block in blocks for line in block.splitlines()]
+        for code in lines + re.findall(r"`([^`\n]+)`", text):
+            words = code.strip().removeprefix("$ ").removeprefix(".venv/bin/")
+            if re.match(r"(make|paytm-lab) [a-z]", words):
+                found.add((name_of(path), words.partition("#")[0].strip()))
+    return found
+
+
+def test_every_target_in_the_docs_exists() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    shown = {(d, w) for d, c in commands_in_docs() if c.startswith("make ") for w in c.split()[1:2]}
+    assert {"test", "report"} <= {word for _, word in shown}
+    assert {(d, w) for d, w in shown if w not in targets and "=" not in w} == set()
+
+
+def test_every_verb_and_option_in_the_docs_exists() -> None:
+    """By asking each verb for its help."""
+    shown = {(d, c) for d, c in commands_in_docs() if c.startswith("paytm-lab ")}
+    assert shown
+    for verb in sorted({c.split()[1] for _, c in shown}):
+        done = subprocess.run(
+            [sys.executable, "-c", "from paytm_lab.cli import main; main()", verb, "--help"],
+            env={"PYTHONPATH": str(ROOT), "COLUMNS": "200", "TERM": "dumb"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, (verb, done.stderr)
+        for document, command in shown:
+            if command.split()[1] == verb:
+                options = re.findall(r"(?<= )--[a-z-]+", command)
+                assert [o for o in options if o not in done.stdout] == [], (document, command)
+
+
+def test_every_link_in_the_docs_leads_somewhere() -> None:
+    for path in [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]:
+        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text()):
+            if "://" not in target:
+                assert (path.parent / target).exists(), (path, target)
