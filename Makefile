@@ -13,7 +13,7 @@ NOTEBOOKS := $(addprefix notebooks/,00_start_here.ipynb 01_routing.ipynb 02_ledg
 BENCHES := engine routing outbox pipeline report
 
 .DEFAULT_GOAL := help
-.PHONY: help env report test test-notebooks check lab bench lock clean
+.PHONY: help env report test test-notebooks check lab bench lock docs clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -53,6 +53,9 @@ bench: env ## all benchmarks, one JSON file each in build/bench/
 
 lock: env ## write requirements.lock and environment.yml anew (ARGS=--upgrade: newest versions)
 	$(BIN)/python scripts/lock.py $(ARGS)
+
+docs: env ## write the tables of docs/ anew from the code
+	$(BIN)/python scripts/docs.py
 
 clean: ## remove .venv, build and caches
 	rm -rf .venv build dist .mypy_cache .ruff_cache .import_linter_cache .pytest_cache .hypothesis
