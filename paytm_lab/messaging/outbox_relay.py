@@ -1,0 +1,202 @@
+"""From a shard's outbox to the log: read in id order, produce, wait for the ack, delete by id.
+
+No cursor is kept, so no row that commits late can be skipped; a crash between ack and delete only
+repeats what consumers deduplicate by event id. The relay of a shard runs in one place at a time
+(``LeadingRelay``), which keeps the order and spares repeats; correctness does not hang on it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from paytm_lab.core.clock import Clock
+from paytm_lab.core.events import (
+    TOPIC_OF,
+    BalanceUpdatedData,
+    EventType,
+    Topic,
+    encode,
+    wrap,
+)
+from paytm_lab.core.ids import event_id
+from paytm_lab.messaging.topics import dead_letter
+from paytm_lab.ports.coordination import Coordination, Leadership
+from paytm_lab.ports.event_log import EventLog, Message
+from paytm_lab.ports.shard_database import OutboxRow, ShardDatabase
+
+BATCH_ROWS_MAX = 1_000
+ACKED = "relay:acked"  # the fault point between the log's ack and the delete
+
+_BALANCE_UPDATED = str(EventType.BALANCE_UPDATED)
+_BALANCES = "_balance_paise"  # only rows with this text are decoded for their balances
+_LEGS = {
+    str(EventType.PAYMENT_INITIATED): "initiated",
+    str(EventType.PAYMENT_COMPLETED): "completed",
+    str(EventType.PAYMENT_FAILED): "failed",
+}
+
+
+class _Balances(msgspec.Struct, gc=False):
+    """The part of PaymentData that a BalanceUpdated is made of."""
+
+    payment_id: str
+    from_user_id: str
+    to_user_id: str
+    stamp_us: int
+    from_balance_paise: int | None = None
+    to_balance_paise: int | None = None
+
+
+_decode_balances = msgspec.json.Decoder(_Balances).decode
+
+
+def messages_of(row: OutboxRow, source: str) -> list[Message]:
+    """The row's event for its topic, and a BalanceUpdated for each balance that it carries, under
+    ids derived from the payment and the leg, the same on each delivery. A row of a type that nobody
+    knows goes to a dead letter topic.
+    """
+    _, row_event_id, event_type, key, data, created_us, trace = row
+    body = wrap(
+        event_id=row_event_id,
+        event_type=event_type,
+        subject=key,
+        source=source,
+        time_us=created_us,
+        data=data.encode(),
+        traceparent=trace,
+    )
+    topic = TOPIC_OF.get(event_type)
+    if topic is None:
+        unknown = (("error", f"unknown event type {event_type!r:.80}".encode()),)
+        return [Message(dead_letter(Topic.PAYMENT), key, body, unknown)]
+    messages = [Message(topic.value, key, body)]
+    leg = _LEGS.get(event_type)
+    if leg is not None and _BALANCES in data:
+        messages += _balances(row, leg, source)
+    return messages
+
+
+def _balances(row: OutboxRow, leg: str, source: str) -> list[Message]:
+    try:
+        data = _decode_balances(row.event_data)
+    except msgspec.DecodeError:
+        return []  # the event itself is relayed; its readers send it to their dead letters
+    sides = [
+        (f"from-{leg}", data.from_user_id, data.from_balance_paise),
+        (f"to-{leg}", data.to_user_id, data.to_balance_paise),
+    ]
+    return [
+        Message(
+            Topic.ANALYTICS.value,
+            row.aggregate_id,
+            wrap(
+                event_id=event_id(data.payment_id, _BALANCE_UPDATED, side),
+                event_type=_BALANCE_UPDATED,
+                subject=row.aggregate_id,
+                source=source,
+                time_us=row.created_at,
+                data=encode(BalanceUpdatedData(user_id, balance, data.payment_id, data.stamp_us)),
+                traceparent=row.traceparent,
+            ),
+        )
+        for side, user_id, balance in sides
+        if balance is not None
+    ]
+
+
+class OutboxRelay:
+    """Relays one shard's outbox. One thread at a time calls ``step``.
+
+    ``fault`` is called with the name of each fault point (``ACKED``) and may raise, as a crash
+    there would. While ``paused`` is true a step does nothing. ``relayed`` counts rows deleted.
+    """
+
+    def __init__(
+        self,
+        database: ShardDatabase,
+        log: EventLog,
+        clock: Clock,
+        batch_rows_max: int = BATCH_ROWS_MAX,
+        fault: Callable[[str], None] | None = None,
+    ) -> None:
+        self.paused = False
+        self.relayed = 0
+        self.events = 0
+        self.relayed_at_us = 0  # when the last rows went through
+        self.fault = fault
+        self._database = database
+        self._log = log
+        self._clock = clock
+        self._batch_rows_max = batch_rows_max
+        self._source = f"/shards/{database.shard_id}"
+
+    def step(self) -> int:
+        """Relay the oldest rows once. Returns how many rows; 0 when there was nothing to do.
+
+        Raises what the database and the log raise; then rows may have been produced, but none that
+        was not produced has been deleted.
+        """
+        if self.paused:
+            return 0
+        rows = self._database.read_outbox(self._batch_rows_max)
+        if not rows:
+            return 0
+        messages = self._messages(rows)
+        self._log.append(messages)
+        if self.fault is not None:
+            self.fault(ACKED)
+        self._database.delete_outbox([row.id for row in rows])
+        self.relayed += len(rows)
+        self.events += len(messages)
+        self.relayed_at_us = self._clock.now_us()
+        return len(rows)
+
+    def _messages(self, rows: Sequence[OutboxRow]) -> list[Message]:
+        source = self._source
+        return [message for row in rows for message in messages_of(row, source)]
+
+
+class LeadingRelay:
+    """A relay that works only while it leads its shard (``relay-shard-N``), so that any number of
+    processes may run one for each shard.
+    """
+
+    def __init__(self, relay: OutboxRelay, coordination: Coordination, shard_id: int) -> None:
+        self.relay = relay
+        self._coordination = coordination
+        self._name = f"relay-shard-{shard_id}"
+        self._leadership: Leadership | None = None
+        self._stepping = threading.Lock()
+        self._closed = False
+
+    def leads(self) -> bool:
+        leadership = self._leadership
+        return leadership is not None and leadership.held()
+
+    def step(self) -> int:
+        """Like ``OutboxRelay.step``; 0 as well while somebody else leads. A leadership that may have
+        been lost is given up before anything is produced.
+        """
+        with self._stepping:
+            if self._closed or not self._lead():
+                return 0
+            return self.relay.step()
+
+    def _lead(self) -> bool:
+        if self._leadership is not None and not self._leadership.held():
+            self._leadership.release()
+            self._leadership = None
+        if self._leadership is None:
+            self._leadership = self._coordination.try_lead(self._name)
+        return self._leadership is not None
+
+    def close(self) -> None:
+        """Give up leadership, after a step that is under way. Harmless when called twice."""
+        with self._stepping:
+            self._closed = True
+            if self._leadership is not None:
+                self._leadership.release()
+                self._leadership = None
