@@ -1,0 +1,1 @@
+"""Numbers into pictures and pages: frames, charts, notebooks run by papermill, a site to read."""

@@ -1,0 +1,204 @@
+"""How every chart looks: palette, titles that wrap on a phone, axes, the profile it is from."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from math import log10
+from typing import Any
+
+import plotly.graph_objects as go
+
+# Each is at least 3:1 against both a white and a near-black page (WCAG for graphics), and the first
+# two differ for every common colour blindness. Same-shard is always BLUE, cross-shard always
+# ORANGE.
+BLUE = "#2b7bba"
+ORANGE = "#d9741a"
+GREEN = "#1a936f"
+RED = "#d1405f"
+PURPLE = "#8a6fc0"
+GREY = "#7d8590"
+INK = "#1f2430"
+GRID = "#e3e6ea"
+SERIES = (BLUE, ORANGE, GREEN, PURPLE, RED, GREY)
+
+# About what 360 pixels hold at the title's size; Plotly does not wrap text by itself.
+TITLE_CHARS = 40
+SUBTITLE_CHARS = 54
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+
+
+def figure(
+    traces: Sequence[Any],
+    *,
+    title: str,
+    profile: str,
+    x: str,
+    y: str,
+    note: str = "",
+    height: int = 380,
+    layout: Mapping[str, Any] | None = None,
+) -> go.Figure:
+    """A figure in the house style. ``title`` says what to look at, ``x`` and ``y`` carry units,
+    ``note`` (one short sentence) stands beside the profile under the title.
+    """
+    below = f"measured on: {profile}" + (f" · {note}" if note else "")
+    title_lines = textwrap.wrap(title, TITLE_CHARS)
+    note_lines = textwrap.wrap(below, SUBTITLE_CHARS)
+    named = [t.name for t in traces if getattr(t, "showlegend", False) is not False and t.name]
+    legend = len(named) > 1
+    # As many lines as the legend takes on a phone: an entry is a 40 pixel mark and its words.
+    legend_lines = -(-sum(40 + 7 * len(name) for name in named) // 330) if legend else 0
+    # In pixels from the top: title, subtitle, legend, plot. Margins are fixed so that nothing
+    # overlaps.
+    top = 22 + 21 * len(title_lines) + 16 * len(note_lines) + (10 + 21 * legend_lines)
+    fig = go.Figure(data=list(traces))
+    fig.update_layout(
+        template="none",
+        height=height + top - 100,
+        margin={"l": 12, "r": 16, "t": top, "b": 12},
+        font={"family": FONT, "size": 12, "color": INK},
+        paper_bgcolor="#ffffff",
+        plot_bgcolor="#ffffff",
+        colorway=list(SERIES),
+        title={
+            "text": "<br>".join(title_lines),
+            "x": 0.0,
+            "xref": "container",
+            "pad": {"l": 14, "t": 14},
+            "y": 1.0,
+            "yref": "container",
+            "yanchor": "top",
+            "xanchor": "left",
+            "font": {"size": 16, "weight": 600, "color": INK},
+            "subtitle": {"text": "<br>".join(note_lines), "font": {"size": 11.5, "color": GREY}},
+        },
+        showlegend=legend,
+        legend={
+            "orientation": "h",
+            "traceorder": "normal",
+            "x": 0.0,
+            "xanchor": "left",
+            "y": 1.0,
+            "yanchor": "bottom",
+            "font": {"size": 12},
+        },
+        hoverlabel={"font": {"family": FONT}},
+        barcornerradius=3,
+        bargap=0.25,
+        meta={"profile": profile},
+    )
+    axis = {
+        "automargin": True,
+        "gridcolor": GRID,
+        "zerolinecolor": GRID,
+        "linecolor": GREY,
+        "ticks": "outside",
+        "ticklen": 4,
+        "tickcolor": GRID,
+        "tickfont": {"size": 11.5},
+    }
+    fig.update_xaxes(**axis, title={"text": x, "font": {"size": 12}, "standoff": 8})
+    fig.update_yaxes(**axis, title={"text": y, "font": {"size": 12}, "standoff": 8})
+    if layout:
+        fig.update_layout(**layout)
+    return fig
+
+
+def sentence(text: str, *, title: str, profile: str) -> go.Figure:
+    """In place of an empty panel: a small figure that says why there is nothing to draw."""
+    fig = go.Figure(
+        go.Scatter(
+            x=[0],
+            y=[0],
+            mode="text",
+            text=["<br>".join(textwrap.wrap(text, 44))],
+            textfont={"size": 14, "color": INK},
+            hoverinfo="skip",
+            showlegend=False,
+        )
+    )
+    lines = textwrap.wrap(title, TITLE_CHARS)
+    fig.update_layout(
+        template="none",
+        height=180,
+        margin={"l": 14, "r": 14, "t": 46 + 21 * len(lines), "b": 14},
+        font={"family": FONT, "color": INK},
+        title={
+            "text": "<br>".join(lines),
+            "x": 0.0,
+            "xref": "container",
+            "y": 1.0,
+            "yanchor": "top",
+            "xanchor": "left",
+            "pad": {"l": 14, "t": 14},
+            "font": {"size": 16, "weight": 600},
+            "subtitle": {"text": f"measured on: {profile}", "font": {"size": 11.5, "color": GREY}},
+        },
+        xaxis={"visible": False, "fixedrange": True},
+        yaxis={"visible": False, "fixedrange": True},
+        meta={"profile": profile, "why_empty": text},
+    )
+    return fig
+
+
+def bars(x: Any, y: Any, *, name: str = "", color: Any = BLUE, **more: Any) -> go.Bar:
+    """One set of bars; the numbers on them stay readable and inside the plot."""
+    return go.Bar(
+        x=list(x),
+        y=list(y),
+        name=name,
+        marker={"color": color, **more.pop("marker", {})},
+        cliponaxis=False,
+        textfont={"size": 11.5},
+        **more,
+    )
+
+
+def line(
+    x: Any, y: Any, *, name: str = "", color: str = BLUE, dash: str = "solid", **more: Any
+) -> go.Scatter:
+    return go.Scatter(
+        x=list(x),
+        y=list(y),
+        name=name,
+        mode=more.pop("mode", "lines"),
+        line={"color": color, "width": 2.2, "dash": dash, **more.pop("line", {})},
+        **more,
+    )
+
+
+def count(number: float) -> str:
+    """12345 -> '12,345'; small fractions keep two decimals."""
+    return f"{number:,.0f}" if abs(number) >= 100 or number == int(number) else f"{number:,.2f}"
+
+
+def share(part: float, whole: float) -> str:
+    """'12.3 %'; never '0.0 %' for something that is there, nor '100.0 %' for less than all."""
+    if whole == 0:
+        return "0 %"
+    percent = 100 * part / whole
+    if 0 < percent < 0.05:
+        return "< 0.1 %"
+    return f"{min(percent, 99.9) if part < whole else percent:.1f} %".replace("100.0", "100")
+
+
+def rupees(paise: float) -> str:
+    """Paise -> '₹1,234.50', for labels only."""
+    sign = "-" if paise < 0 else ""
+    return f"{sign}₹{abs(paise) / 100:,.2f}"
+
+
+def log_axis(
+    fig: go.Figure, axis: str, low: float | None = None, high: float | None = None
+) -> None:
+    """Decades only as labels: Plotly's own log ticks crowd on a small screen."""
+    update = fig.update_xaxes if axis == "x" else fig.update_yaxes
+    bounds: dict[str, Any] = {}
+    if low is not None and high is not None:
+        bounds = {"range": [log10(low), log10(high)]}
+    elif low is not None:
+        bounds = {"autorangeoptions": {"minallowed": log10(low)}}
+    update(
+        type="log", dtick=1, minor={"dtick": "D2", "showgrid": False}, exponentformat="SI", **bounds
+    )

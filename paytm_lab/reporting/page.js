@@ -1,0 +1,22 @@
+// Draws every .chart from the JSON inside it.
+(function () {
+  var coarse = matchMedia("(pointer: coarse)").matches;
+  var plots = [];
+  document.querySelectorAll(".chart").forEach(function (chart) {
+    var plot = chart.querySelector(".plot");
+    var spec = JSON.parse(chart.querySelector("script").textContent);
+    // A finger that scrolls the page must not zoom a chart.
+    if (coarse) { spec.layout.dragmode = false; }
+    Plotly.newPlot(plot, spec.data, spec.layout, {
+      responsive: true,
+      displaylogo: false,
+      displayModeBar: coarse ? false : "hover",
+      modeBarButtonsToRemove: ["select2d", "lasso2d", "toImage"]
+    });
+    plots.push(plot);
+  });
+  // Paper has another width than the window.
+  function fit() { plots.forEach(function (plot) { Plotly.Plots.resize(plot); }); }
+  addEventListener("beforeprint", fit);
+  addEventListener("afterprint", fit);
+})();

@@ -1,0 +1,168 @@
+"""One payment followed through both shards, the outbox, the log and the consumers, with real times."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from html import escape
+from typing import Any, NamedTuple
+
+import plotly.graph_objects as go
+
+from paytm_lab.analytics.tables import EVENTS
+from paytm_lab.core.errors import BadInput, Unavailable
+from paytm_lab.core.events import unwrap
+from paytm_lab.core.ids import payment_id_text
+from paytm_lab.fraud.tables import FEATURES
+from paytm_lab.ledger import queries
+from paytm_lab.notifications.consumer import notification_id
+from paytm_lab.notifications.tables import NOTIFICATIONS
+from paytm_lab.ports.event_log import EventLog
+from paytm_lab.ports.shard_database import PaymentRow, ShardDatabase
+from paytm_lab.ports.wide_store import WideStore
+from paytm_lab.reporting import charts, frames
+
+CLIENT, SOURCE, DESTINATION = "client", "source shard", "destination shard"
+RELAY, LOG, CONSUMERS = "outbox relay", "log", "consumers"
+
+
+class Step(NamedTuple):
+    """``at_us``: microseconds since 1970 UTC, as written by the part that did it."""
+
+    actor: str
+    to: str
+    label: str
+    at_us: int
+
+
+class Trace:
+    """The steps of one payment in order of time. In a notebook it draws itself."""
+
+    def __init__(self, payment_id: str, status: str, steps: list[Step], profile: str) -> None:
+        self.payment_id = payment_id
+        self.status = status
+        self.steps = steps
+        self.profile = profile
+
+    @property
+    def figure(self) -> go.Figure:
+        title = f"Payment {self.payment_id}: {self.status}"
+        return charts.sequence(frames.steps_frame(self.steps), title=title, profile=self.profile)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "payment_id": self.payment_id,
+            "status": self.status,
+            "steps": [step._asdict() for step in self.steps],
+        }
+
+    def __str__(self) -> str:
+        start = self.steps[0].at_us if self.steps else 0
+        width = max((len(f"{s.actor} -> {s.to}") for s in self.steps), default=0)
+        lines = [f"payment {self.payment_id}: {self.status}"]
+        for step in self.steps:
+            way = step.actor if step.to in ("", step.actor) else f"{step.actor} -> {step.to}"
+            lines.append(f"{(step.at_us - start) / 1e3:10.2f} ms  {way:{width}}  {step.label}")
+        return "\n".join(lines)
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        bundle: dict[str, Any] = dict(self.figure._repr_mimebundle_() or {})
+        bundle.setdefault("text/plain", str(self))
+        bundle.setdefault("text/html", f"<pre>{escape(str(self))}</pre>")
+        return bundle
+
+
+def trace(
+    payment_id: bytes,
+    source_shard: int,
+    databases: Mapping[int, ShardDatabase],
+    log: EventLog,
+    wide_store: WideStore,
+    profile: str,
+) -> Trace:
+    """Collect what every part wrote about one payment; BadInput when no shard knows it."""
+    rows = queries.payment_on_all_sides(databases, source_shard, payment_id)
+    if not rows:
+        raise BadInput(
+            f"payment {payment_id_text(payment_id)} is not known", remedy="Check the payment id."
+        )
+    text = payment_id_text(payment_id)
+    steps = _ledger_steps(rows, databases)
+    try:
+        steps += _event_steps(text, wide_store, log)
+        steps += _fraud_steps(text, wide_store)
+        steps += _notification_steps(text, rows[0], wide_store)
+    except Unavailable as error:
+        steps.append(Step(CONSUMERS, CONSUMERS, f"not known: {error.message}", steps[-1].at_us))
+    return Trace(text, rows[0].status, sorted(steps, key=lambda step: step.at_us), profile)
+
+
+def _ledger_steps(rows: list[PaymentRow], databases: Mapping[int, ShardDatabase]) -> list[Step]:
+    source = rows[0]
+    created, updated = queries.payment_times(databases[source.from_shard], source.transaction_id)
+    rupees = f"{source.amount / 100:,.2f} rupees"
+    first = {
+        "COMPLETED": f"debit and credit {rupees}, one commit",
+        "HELD": f"hold {rupees}",
+        "CANCELLED": f"hold {rupees}",
+        "FAILED": f"refused: {source.reason}",
+    }.get(source.status, f"debit {rupees}, PENDING")
+    steps = [Step(CLIENT, SOURCE, f"pay {rupees}: {source.from_user_id} -> {source.to_user_id}", created)]
+    if source.role != "source" or (len(rows) == 1 and source.status in ("FAILED", "HELD", "CANCELLED")):
+        steps.append(Step(SOURCE, CLIENT, first, created))
+        if updated > created:
+            steps.append(Step(SOURCE, CLIENT, f"{source.status} {source.reason}".strip(), updated))
+        return steps
+    steps.append(Step(SOURCE, SOURCE, f"leg (a): debit {rupees}, PENDING, commit on shard {source.from_shard}", created))
+    for row in rows[1:]:
+        credited, _ = queries.payment_times(databases[source.to_shard], row.transaction_id)
+        word = f"credit {rupees}" if row.status == "COMPLETED" else f"refusal: {row.reason}"
+        steps.append(Step(SOURCE, DESTINATION, f"leg (b): {word}, commit on shard {source.to_shard}", credited))
+        if row.status == "COMPLETED":
+            steps.append(Step(DESTINATION, CLIENT, "COMPLETED", credited))
+    if source.status != "PENDING":
+        steps.append(Step(SOURCE, SOURCE, f"leg (c): {source.status} {source.reason}".strip(), updated))
+    return steps
+
+
+def _event_steps(payment: str, wide_store: WideStore, log: EventLog) -> list[Step]:
+    steps = []
+    for row in wide_store.partition(EVENTS, (payment,)):
+        where = (row["log_topic"], row["log_partition"], row["log_offset"])
+        found = log.read(*where, 1)
+        event_us = _time_us(unwrap(row["body"].encode()).time)
+        at_us = found[0].time_us if found else event_us
+        label = f"{row['type']} at {row['log_topic']}[{row['log_partition']}] offset {row['log_offset']}"
+        actor = RELAY if row["log_topic"] == "payment_events" else CONSUMERS
+        steps.append(Step(actor, LOG, label, at_us))
+    return steps
+
+
+def _fraud_steps(payment: str, wide_store: WideStore) -> list[Step]:
+    row = wide_store.fetch(FEATURES, [(payment,)]).get((payment,))
+    if row is None:
+        return []
+    label = f"fraud: score {row['score']:.2f}, {row['decision']} by {row['rule']}"
+    return [Step(LOG, CONSUMERS, label, row["scored_at_us"])]
+
+
+def _notification_steps(payment: str, row: PaymentRow, wide_store: WideStore) -> list[Step]:
+    wanted = [
+        (notification_id(payment, event_type, user, channel),)
+        for event_type in (
+            "PaymentCompleted", "PaymentFailed", "PaymentCancelled", "ManualReviewRequired", "TransactionBlocked",
+        )
+        for user in (row.from_user_id, row.to_user_id)
+        for channel in ("email", "sms", "push")
+    ]  # fmt: skip
+    return [
+        Step(
+            CONSUMERS, CLIENT, f"{found['channel']} to {found['user_id']}: {found['template']} ({found['state']})",
+            found["ended_at_us"] or found["claimed_at_us"],
+        )
+        for found in wide_store.fetch(NOTIFICATIONS, wanted).values()
+    ]  # fmt: skip
+
+
+def _time_us(text: str) -> int:
+    return round(datetime.fromisoformat(text).timestamp() * 1e6)
