@@ -133,6 +133,16 @@ class Ring(Strategy):
         return np.asarray(shares, dtype=np.float64)
 
 
+def jump_hash(key: int, buckets: int) -> int:
+    """The paper's function on a 64-bit key that looks random: 0..buckets-1."""
+    bucket, after = -1, 0
+    while after < buckets:
+        bucket = after
+        key = (key * _JUMP_MULTIPLIER + 1) & 0xFFFF_FFFF_FFFF_FFFF
+        after = int((bucket + 1) * (float(1 << 31) / ((key >> 33) + 1)))
+    return bucket
+
+
 class Jump(Strategy):
     """Jump consistent hash: no table, even, and the least possible movement; only the last shard
     can leave.
@@ -141,13 +151,7 @@ class Jump(Strategy):
     name = "jump"
 
     def shard_of_number(self, number: int) -> int:
-        key = mix64(number)
-        shard, after = -1, 0
-        while after < self.shards:
-            shard = after
-            key = (key * _JUMP_MULTIPLIER + 1) & 0xFFFF_FFFF_FFFF_FFFF
-            after = int((shard + 1) * (float(1 << 31) / ((key >> 33) + 1)))
-        return shard
+        return jump_hash(mix64(number), self.shards)
 
     def _choose(self, numbers: U64, out: Shards) -> None:
         out[:] = 0
