@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Select, and_, case, func, or_, select
+from sqlalchemy import Connection, and_, case, func, or_, select
 
 from paytm_lab.core import errors
 from paytm_lab.ledger.closing import ClosedStamp, close_at, close_stamp, pending_sources
@@ -29,8 +29,8 @@ from paytm_lab.ports.shard_database import PaymentRow, ShardDatabase
 
 __all__ = [
     "AsOf", "ClosedStamp", "OpenPayment", "Statement", "StatementRow", "balance_as_of",
-    "balances_as_of", "close_at", "close_stamp", "ledger_as_of", "open_payments_as_of",
-    "open_payments_now", "statement",
+    "balances_as_of", "close_at", "close_stamp", "ended_later", "ledger_as_of",
+    "open_payments_as_of", "open_payments_now", "statement",
 ]  # fmt: skip
 
 _E = ledger_entries.c
@@ -163,8 +163,7 @@ def open_payments_as_of(databases: Databases, stamp_us: int) -> list[OpenPayment
         with database.read() as connection:
             for row in pending_sources(connection, stamp_us):
                 pending.setdefault(row.to_shard, []).append(row)
-            rows = connection.execute(_ended_later(stamp_us))
-            found += [_open(PaymentRow._make(row), refused=row.status == "FAILED") for row in rows]
+            found += ended_later(connection, stamp_us)
     found += _not_credited(shards, pending)
     return sorted(found, key=lambda payment: (payment.stamp_us, payment.payment_id))
 
@@ -203,7 +202,7 @@ def _open(row: PaymentRow, refused: bool) -> OpenPayment:
     )  # fmt: skip
 
 
-def _ended_later(stamp_us: int) -> Select[Any]:
+def ended_later(connection: Connection, stamp_us: int) -> list[OpenPayment]:
     """Payments stamped by ``stamp_us`` whose money left their source's in_transit only after it.
 
     That is a give-back, or a re-target to the source's own shard; a re-target to another shard
@@ -216,9 +215,13 @@ def _ended_later(stamp_us: int) -> Select[Any]:
         .having(func.sum(_NET) < 0)
         .scalar_subquery()
     )
-    return select(*[_T[name] for name in PaymentRow._fields]).where(
+    statement = select(*[_T[name] for name in PaymentRow._fields]).where(
         _T.transaction_id.in_(left), _T.role != "destination", _T.stamp <= stamp_us
     )
+    return [
+        _open(PaymentRow._make(row), refused=row.status == "FAILED")
+        for row in connection.execute(statement)
+    ]
 
 
 def statement(

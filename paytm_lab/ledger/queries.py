@@ -112,6 +112,16 @@ def payment_on_all_sides(
     return rows
 
 
+def payment_times(database: ShardDatabase, payment_id: bytes) -> tuple[int, int]:
+    """(created, last updated) of the payment's row on this shard, microseconds since 1970 UTC."""
+    statement = select(transactions.c.created_at, transactions.c.updated_at).where(
+        transactions.c.transaction_id == payment_id
+    )
+    with database.read() as connection:
+        row = connection.execute(statement).first()
+    return (0, 0) if row is None else (row[0], row[1])
+
+
 def payment_by_key(database: ShardDatabase, key_hash: bytes) -> PaymentRow | None:
     """The payment that was posted under this idempotency key on this shard."""
     with database.read() as connection:

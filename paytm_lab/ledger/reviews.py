@@ -7,14 +7,15 @@ available, frozen or not, and the rest from ``system:receivable`` against an ope
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Mapping, Sequence
 
-from paytm_lab.core.errors import Unavailable
+from paytm_lab.core.errors import PaytmLabError, Unavailable
 from paytm_lab.core.ids import key_hash, payment_id_text
 from paytm_lab.ledger import queries
 from paytm_lab.ledger.evaluate import outcome_of
 from paytm_lab.ledger.holds import Holds, source_row
-from paytm_lab.ledger.operations import ApplyFraud, DecideReview, Outcome, PaymentRequest
+from paytm_lab.ledger.operations import ApplyFraud, DecideReview, Outcome, PaymentRequest, Result
 from paytm_lab.ledger.queries import ReviewRow
 from paytm_lab.ledger.transfers import TransferEngine
 from paytm_lab.ports.shard_database import ShardDatabase
@@ -39,12 +40,25 @@ class Reviews:
         ]
         return sorted(rows, key=lambda row: row.created_at_us)[:rows_max]
 
-    def apply(self, event_id: str, payment_id: bytes, decision: str, rule: str) -> Outcome:
-        """A fraud answer reaches the ledger: once per event id, in the ledger's own transaction."""
-        writer = self._engine.writers[self._engine.source_of(payment_id)]
-        writer.require_up()
-        operation = ApplyFraud(event_id, payment_id, decision, rule)
-        return self._engine.wait(lambda done: writer.put(operation, done))
+    def apply_all(self, answers: Sequence[tuple[str, bytes, str, str]]) -> None:
+        """Fraud answers reach the ledger: (event id, payment id, decision, rule), once per event id, in
+        the ledger's own transaction. Durable when it returns; raises the first error otherwise.
+        """
+        results: list[Result] = []
+        arrived = threading.Event()
+
+        def done(result: Result) -> None:
+            results.append(result)
+            if len(results) == len(answers):
+                arrived.set()
+
+        for event_id, payment_id, decision, rule in answers:
+            writer = self._engine.writers[self._engine.source_of(payment_id)]
+            writer.put(ApplyFraud(event_id, payment_id, decision, rule), done)
+        self._engine.await_condition(arrived, lambda: len(results) == len(answers))
+        for result in results:
+            if isinstance(result, PaytmLabError):
+                raise result
 
     def approve(self, payment_id: bytes, decided_by: str) -> Outcome:
         """Let the payment stand; a HELD one is captured. Repeating it answers the same."""

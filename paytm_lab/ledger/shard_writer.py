@@ -32,6 +32,10 @@ from paytm_lab.ports.shard_database import PaymentRow, ShardDatabase, ShardTrans
 
 _log = logging.getLogger(__name__)
 
+class SimulatedCrash(Exception):
+    """Raised by a fault hook at a named point, after it killed the writers: nothing runs on."""
+
+
 ATTEMPTS_MAX = 5
 RETRY_PAUSE_S = 0.002
 _GROWS_OUTBOX = (Pay, CreateAccount)
@@ -79,6 +83,7 @@ class ShardWriter:
         self._wake = threading.Event()
         self._sleeping = False
         self._stopping = False
+        self._dead = False
         self._thread: threading.Thread | None = None
         self._down_until = 0.0
         self._is_down = False
@@ -89,15 +94,27 @@ class ShardWriter:
 
     def put(self, operation: Operation, done: Done) -> None:
         """Queue an operation. ``done`` is called once, after the commit, in the writer's thread."""
+        if self._dead:
+            return
         self._queue.append((operation, done))
         if self._sleeping:
             self._wake.set()
 
     def put_lazy(self, operation: Complete, done: Done) -> None:
         """Queue one that may ride along with the next batch; it goes alone after ``idle_finalise_s``."""
+        if self._dead:
+            return
         if not self._lazy:
             self._lazy_since = self._clock.monotonic_s()
         self._lazy.append((operation, done))
+
+    def kill(self) -> None:
+        """Lose everything in memory, as a dead process does; a batch in its commit may still land."""
+        self._dead = True
+        self._stopping = True
+        self._queue.clear()
+        self._lazy.clear()
+        self._wake.set()
 
     def queue_depth(self) -> int:
         return len(self._queue) + len(self._lazy)
@@ -127,7 +144,7 @@ class ShardWriter:
         if self._thread is not None:
             self._thread.join(timeout=60)
             self._thread = None
-        while self._queue or self._lazy:
+        while (self._queue or self._lazy) and not self._dead:
             self.step()
 
     def _loop(self) -> None:
@@ -161,8 +178,12 @@ class ShardWriter:
         self._last_batch = len(batch)
         results = self._run([operation for operation, _ in batch])
         for (_, done), result in zip(batch, results, strict=True):
+            if self._dead:
+                break
             try:
                 done(result)
+            except SimulatedCrash:
+                break
             except Exception:
                 _log.exception("shard-%d: a caller's callback failed", self.shard_id)
         return len(batch)

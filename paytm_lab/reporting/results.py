@@ -56,9 +56,8 @@ class RunResult:
     @cached_property
     def payments(self) -> pd.DataFrame:
         """One row a payment that this run made (frames.PAYMENT_COLUMNS), in order of submission."""
-        return (
-            frames.payments_frame(self._read_payments())
-            .sort_values("submitted_s", ignore_index=True)
+        return frames.payments_frame(self._read_payments()).sort_values(
+            "submitted_s", ignore_index=True
         )
 
     @cached_property

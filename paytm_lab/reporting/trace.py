@@ -13,6 +13,7 @@ from paytm_lab.analytics.tables import EVENTS
 from paytm_lab.core.errors import BadInput, Unavailable
 from paytm_lab.core.events import unwrap
 from paytm_lab.core.ids import payment_id_text
+from paytm_lab.core.money import format_rupees
 from paytm_lab.fraud.tables import FEATURES
 from paytm_lab.ledger import queries
 from paytm_lab.notifications.consumer import notification_id
@@ -100,28 +101,45 @@ def trace(
 def _ledger_steps(rows: list[PaymentRow], databases: Mapping[int, ShardDatabase]) -> list[Step]:
     source = rows[0]
     created, updated = queries.payment_times(databases[source.from_shard], source.transaction_id)
-    rupees = f"{source.amount / 100:,.2f} rupees"
+    rupees = f"{format_rupees(source.amount)} rupees"
     first = {
         "COMPLETED": f"debit and credit {rupees}, one commit",
         "HELD": f"hold {rupees}",
         "CANCELLED": f"hold {rupees}",
         "FAILED": f"refused: {source.reason}",
     }.get(source.status, f"debit {rupees}, PENDING")
-    steps = [Step(CLIENT, SOURCE, f"pay {rupees}: {source.from_user_id} -> {source.to_user_id}", created)]
-    if source.role != "source" or (len(rows) == 1 and source.status in ("FAILED", "HELD", "CANCELLED")):
+    steps = [
+        Step(CLIENT, SOURCE, f"pay {rupees}: {source.from_user_id} -> {source.to_user_id}", created)
+    ]
+    if source.role != "source" or (
+        len(rows) == 1 and source.status in ("FAILED", "HELD", "CANCELLED")
+    ):
         steps.append(Step(SOURCE, CLIENT, first, created))
         if updated > created:
             steps.append(Step(SOURCE, CLIENT, f"{source.status} {source.reason}".strip(), updated))
         return steps
-    steps.append(Step(SOURCE, SOURCE, f"leg (a): debit {rupees}, PENDING, commit on shard {source.from_shard}", created))
+    steps.append(
+        Step(
+            SOURCE,
+            SOURCE,
+            f"leg (a): debit {rupees}, PENDING, commit on shard {source.from_shard}",
+            created,
+        )
+    )
     for row in rows[1:]:
         credited, _ = queries.payment_times(databases[source.to_shard], row.transaction_id)
         word = f"credit {rupees}" if row.status == "COMPLETED" else f"refusal: {row.reason}"
-        steps.append(Step(SOURCE, DESTINATION, f"leg (b): {word}, commit on shard {source.to_shard}", credited))
+        steps.append(
+            Step(
+                SOURCE, DESTINATION, f"leg (b): {word}, commit on shard {source.to_shard}", credited
+            )
+        )
         if row.status == "COMPLETED":
             steps.append(Step(DESTINATION, CLIENT, "COMPLETED", credited))
     if source.status != "PENDING":
-        steps.append(Step(SOURCE, SOURCE, f"leg (c): {source.status} {source.reason}".strip(), updated))
+        steps.append(
+            Step(SOURCE, SOURCE, f"leg (c): {source.status} {source.reason}".strip(), updated)
+        )
     return steps
 
 

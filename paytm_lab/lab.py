@@ -1,0 +1,522 @@
+"""The one facade: notebooks, the command line, reports and tests all use a lab through it.
+
+    with Lab(profile="embedded", shards=4, seed=7) as lab:
+        run = lab.run(Workload(users=10_000, payments=50_000))
+        lab.audit().require_clean()
+"""
+
+from __future__ import annotations
+
+import random
+import secrets
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from hashlib import blake2b
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from paytm_lab import wiring
+from paytm_lab.config import Settings
+from paytm_lab.core.clock import SimulatedClock
+from paytm_lab.core.errors import AccountExists, BadInput, PaytmLabError
+from paytm_lab.core.ids import parse_payment_id, payment_id_text
+from paytm_lab.core.money import parse_rupees
+from paytm_lab.fraud.tables import FEATURES
+from paytm_lab.ledger import as_of, closing, queries
+from paytm_lab.ledger.audit import AuditReport, audit
+from paytm_lab.ledger.evaluate import outcome_of
+from paytm_lab.ledger.operations import Outcome, PaymentRequest, Result, SetAccountState
+from paytm_lab.ledger.queries import AccountView, ReviewRow
+from paytm_lab.ledger.recovery import RecoveryReport
+from paytm_lab.ledger.replay import ReplayReport, replay
+from paytm_lab.reporting.charts import Charts
+from paytm_lab.reporting.results import RunResult
+from paytm_lab.reporting.trace import Trace, trace
+from paytm_lab.simulation import faults
+from paytm_lab.simulation.driver import Ack, LoadDriver, Posted
+from paytm_lab.simulation.payments import Workload
+from paytm_lab.simulation.stepping import Moved, Stepper
+from paytm_lab.simulation.transfers_file import TransfersFile
+
+OnProgress = Callable[[str, int, int | None], None]
+ACCOUNTS_IN_FLIGHT = 2048
+
+
+class Ticket:
+    """A submitted payment. ``outcome`` is None until the ledger answered; errors are kept as ``error``."""
+
+    def __init__(self, payment_id: str) -> None:
+        self.payment_id = payment_id
+        self.outcome: Outcome | None = None
+        self.error: PaytmLabError | None = None
+
+    def _answer(self, result: Result) -> None:
+        if isinstance(result, Outcome):
+            self.outcome = result
+        else:
+            self.error = result
+
+    @property
+    def answered(self) -> bool:
+        return self.outcome is not None or self.error is not None
+
+    def __repr__(self) -> str:
+        said = self.outcome.status if self.outcome is not None else self.error or "on its way"
+        return f"<payment {self.payment_id}: {said}>"
+
+
+class Lab:
+    """A lab on ``data`` (all its state; None: a temporary folder, gone when the lab closes).
+
+    ``seed``: of everything random (None: drawn; see ``lab.seed``). ``deterministic``: no threads, a
+    simulated clock; ``step`` moves one part at a time and the same seed repeats every event. More
+    settings by name (``fraud_gate="before"``): see ``paytm-lab config``. ``relay`` and ``consumers``
+    (None: all) say which workers run beside the writers.
+    """
+
+    def __init__(
+        self,
+        profile: str = "embedded",
+        shards: int | None = None,
+        seed: int | None = None,
+        data: str | Path | None = None,
+        *,
+        deterministic: bool = False,
+        relay: bool = True,
+        consumers: tuple[str, ...] | None = None,
+        **settings: Any,
+    ) -> None:
+        self._temporary = None if data else tempfile.mkdtemp(prefix="paytm_lab-")
+        folder = Path(data or self._temporary or "")
+        shards = shards or _stored_shards(folder)
+        self.settings = Settings(
+            profile=profile, data_dir=folder, shards=shards, seed=seed, **settings
+        )
+        self.seed = secrets.randbelow(2**32) if self.settings.seed is None else self.settings.seed
+        self.profile = self.settings.profile
+        self.data = folder
+        self.deterministic = deterministic
+        self.charts = Charts(self.profile, self.settings.review_score)
+        self.recovered: RecoveryReport | None = None
+        self.crashed_at = ""
+        self._relay = relay
+        self._consumers = consumers
+        self._rng = random.Random(self.seed)
+        self._system: wiring.System | None = None
+        self._stepper: Stepper | None = None
+
+    # -- opening and closing ----------------------------------------------------------------------
+
+    def open(self) -> Self:
+        """Open the lab: recovery comes first, before anything else is accepted."""
+        if self._system is not None:
+            return self
+        clock = self._stepper.clock if self._stepper is not None else None
+        system = wiring.build(self.settings, self._rng if self.deterministic else None, clock)
+        system.on_crash = self._note_crash
+        self._system = system
+        try:
+            if self.deterministic:
+                self._stepper = self._make_stepper(system)
+                system.engine.set_drive(self._stepper.drive)
+                self.recovered = system.recovery.run(age_us=0)
+            else:
+                system.start_writers()
+                self.recovered = system.recovery.run(age_us=0)
+                system.start_workers(self._relay, self._consumers)
+            system.reviews.resume_rejections()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def close(self) -> None:
+        """Finish what waits and release everything; a temporary folder is removed."""
+        system, self._system = self._system, None
+        if system is not None:
+            system.close()
+        if self._temporary is not None:
+            shutil.rmtree(self._temporary, ignore_errors=True)
+
+    def crash(self) -> None:
+        """Lose everything in memory, as ``kill -9`` of the process would. ``recover`` opens it again."""
+        system, self._system = self.system, None
+        system.kill()
+        system.close()
+
+    def recover(self) -> RecoveryReport:
+        """Open the lab again after a crash (or look for PENDING payments now); what recovery did."""
+        if self._system is not None and self.crashed_at:
+            self.crash()
+        self.crashed_at = ""
+        if self._system is not None:
+            return self.system.recovery.run(age_us=0)
+        self.open()
+        if self.recovered is None:
+            raise BadInput("the lab was not recovered")
+        return self.recovered
+
+    def __enter__(self) -> Self:
+        return self.open()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def system(self) -> wiring.System:
+        """The parts. BadInput when the lab is not open."""
+        if self._system is None:
+            raise BadInput("the lab is not open", remedy="Use `with Lab(...) as lab:` or lab.open().")
+        return self._system
+
+    def _note_crash(self, point: str) -> None:
+        self.crashed_at = point
+
+    def _make_stepper(self, system: wiring.System) -> Stepper:
+        if not isinstance(system.clock, SimulatedClock):
+            raise BadInput("only a simulated clock can be stepped")
+        return Stepper(system.actors(self._relay, self._consumers), system.clock, self._rng)
+
+    # -- payments ---------------------------------------------------------------------------------
+
+    def create_account(self, user_id: str, opening_rupees: str | int = 0, key: str = "") -> Outcome:
+        """A new account. Repeating it with the same key and balance answers the same."""
+        return self.system.engine.create_account(user_id, parse_rupees(str(opening_rupees)), key=key)
+
+    def transfer(
+        self, from_user: str, to_user: str, amount_rupees: str | int, key: str = "", hold: bool = False
+    ) -> Outcome:
+        """Pay and wait. Refusals are outcomes (status FAILED with a reason), not errors."""
+        return self.system.engine.transfer(_request(from_user, to_user, amount_rupees, key, hold))
+
+    def submit(
+        self, from_user: str, to_user: str, amount_rupees: str | int, key: str = "", hold: bool = False
+    ) -> Ticket:
+        """Pay without waiting; in a deterministic lab nothing happens until ``step``."""
+        ticket = Ticket("")
+        request = _request(from_user, to_user, amount_rupees, key, hold)
+        payment_id = self.system.engine.submit(request, ticket._answer)
+        ticket.payment_id = payment_id_text(payment_id)
+        return ticket
+
+    def capture(self, payment_id: str, amount_rupees: str | int | None = None) -> Outcome:
+        """Post a hold, all or a part of it."""
+        amount = None if amount_rupees is None else parse_rupees(str(amount_rupees))
+        return self.system.holds.capture(parse_payment_id(payment_id), amount)
+
+    def release(self, payment_id: str) -> Outcome:
+        """Let a hold go."""
+        return self.system.holds.release(parse_payment_id(payment_id))
+
+    def expire_holds(self) -> int:
+        """Cancel the holds that are past their time; how many."""
+        return self.system.holds.expire()
+
+    def freeze(self, user_id: str, credits_too: bool = False) -> Outcome:
+        """Refuse the user's debits and captures (and credits); refunds and releases still apply."""
+        return self._set_state(user_id, "frozen_all" if credits_too else "frozen")
+
+    def unfreeze(self, user_id: str) -> Outcome:
+        return self._set_state(user_id, "active")
+
+    def close_account(self, user_id: str) -> Outcome:
+        """Close for good; needs balance, holds and pending payments at zero, else the reason says why."""
+        return self._set_state(user_id, "closed")
+
+    def _set_state(self, user_id: str, state: str) -> Outcome:
+        engine = self.system.engine
+        writer = engine.writers[engine.router.locate(user_id)[1]]
+        return engine.wait(lambda done: writer.put(SetAccountState(user_id, state), done))
+
+    def reviews(self, state: str | None = "open") -> list[ReviewRow]:
+        return self.system.reviews.list(state)
+
+    def approve(self, payment_id: str, by: str = "lab") -> Outcome:
+        return self.system.reviews.approve(parse_payment_id(payment_id), by)
+
+    def reject(self, payment_id: str, by: str = "lab") -> Outcome:
+        """Undo a reviewed payment: release its hold, or refund it by a new payment."""
+        return self.system.reviews.reject(parse_payment_id(payment_id), by)
+
+    # -- reading ----------------------------------------------------------------------------------
+
+    def account(self, user_id: str) -> AccountView | None:
+        """The user's account now; None where there is none."""
+        shard = self.system.router.locate(user_id)[1]
+        return queries.account(self.system.databases[shard], user_id)
+
+    def status(self, payment_id: str) -> Outcome:
+        """Where a payment stands; a PENDING one is looked up at its destination too."""
+        raw = parse_payment_id(payment_id)
+        rows = queries.payment_on_all_sides(
+            self.system.databases.values(), self.system.engine.source_of(raw), raw
+        )
+        if not rows:
+            raise BadInput(f"payment {payment_id} is not known", remedy="Check the payment id.")
+        outcome = outcome_of(rows[0])
+        if outcome.status == "PENDING" and len(rows) > 1 and rows[1].status == "COMPLETED":
+            outcome.status = "COMPLETED"
+        return outcome
+
+    def close_stamp(self) -> int:
+        """Close the time now: balances and statements as of it never change. Microseconds."""
+        system = self.system
+        if self.deterministic:
+            return closing.close_stamp(
+                system.databases, system.clock.now_us(), lambda _: self._settle()
+            ).stamp_us
+        return closing.close_stamp(system.databases, system.clock.now_us()).stamp_us
+
+    def _settle(self) -> None:
+        for _ in range(8):
+            self.step()
+
+    def balances(self, as_of_us: int | None = None) -> dict[str, int]:
+        """Every user's balance in paise, as of a closed time (None: now)."""
+        system = self.system
+        if as_of_us is not None:
+            return as_of.balances_as_of(system.databases, as_of_us)
+        found: dict[str, int] = {}
+        for database in system.databases.values():
+            found.update(queries.balances(database))
+        return found
+
+    def statement(
+        self, user_id: str, as_of_us: int | None = None, after: str = "", rows_max: int = 100
+    ) -> as_of.Statement:
+        """The user's entries with a running balance, a page at a time."""
+        shard = self.system.router.locate(user_id)[1]
+        return as_of.statement(
+            self.system.databases[shard], user_id, as_of_us, after=after, rows_max=rows_max
+        )
+
+    def trace(self, payment_id: str) -> Trace:
+        """The real sequence of one payment, with times; draws itself in a notebook."""
+        raw = parse_payment_id(payment_id)
+        system = self.system
+        return trace(
+            raw, system.engine.source_of(raw), system.databases, system.log, system.wide, self.profile
+        )
+
+    # -- runs -------------------------------------------------------------------------------------
+
+    def run(
+        self,
+        what: Workload | TransfersFile,
+        *,
+        in_flight: int = 1024,
+        ack: Ack | None = None,
+        drain: bool = True,
+        progress: OnProgress | None = None,
+        command: str = "",
+    ) -> RunResult:
+        """Open the accounts, post every payment, and wait until all consumers are done.
+
+        A file's payments have idempotency keys, so running it again posts nothing.
+        """
+        system = self.system
+        if isinstance(what, Workload):
+            openings: Mapping[str, int] = what.openings(self.seed)
+            batches = what.rows(self.seed, system.router.map)
+            total = what.payments
+        else:
+            openings, batches, total = what.openings(), what.rows(), what.accepted
+        self._open_accounts(openings, progress)
+        marks = queries.payment_marks(system.databases.values())
+        started = time.perf_counter()
+        posted = self._post(batches, total, in_flight, ack, progress)
+        if drain:
+            self.drain(progress)
+        drained_s = time.perf_counter() - started
+        return RunResult(
+            profile=self.profile,
+            seed=self.seed,
+            command=command,
+            users=len(openings),
+            submitted=len(posted),
+            answers=posted.answers,
+            not_admitted=posted.not_admitted,
+            repeated=len(posted.repeats),
+            posting_s=posted.seconds,
+            drained_s=drained_s,
+            read_payments=partial(self._payments, marks, posted),
+            read_shards=self._shards,
+            read_features=self._features,
+            read_events=self.event_counts,
+        )
+
+    def _post(
+        self,
+        batches: Any,
+        total: int,
+        in_flight: int,
+        ack: Ack | None,
+        progress: OnProgress | None,
+    ) -> Posted:
+        system = self.system
+        driver = LoadDriver(
+            system.engine,
+            in_flight=min(in_flight, 64) if self.deterministic else in_flight,
+            ack=ack,
+            backlog=system.backlog if self._relay and self._consumers is None else None,
+            pause=self._pause if self._stepper is not None else None,
+        )
+        say = None if progress is None else lambda n: progress("posting payments", n, total)
+        return driver.run(batches, say)
+
+    def _pause(self) -> None:
+        if self.step() is None and isinstance(self.system.clock, SimulatedClock):
+            self.system.clock.advance(0.05)
+
+    def _open_accounts(self, openings: Mapping[str, int], progress: OnProgress | None) -> None:
+        """Accounts with these openings; one that exists keeps its own balance."""
+        engine = self.system.engine
+        left = list(openings.items())
+        for start in range(0, len(left), ACCOUNTS_IN_FLIGHT):
+            part = left[start : start + ACCOUNTS_IN_FLIGHT]
+            results: list[Result] = []
+            event = threading.Event()
+
+            def done(
+                result: Result, results: list[Result] = results, size: int = len(part), event: threading.Event = event
+            ) -> None:
+                results.append(result)
+                if len(results) == size:
+                    event.set()
+
+            for user_id, opening_paise in part:
+                engine.submit_account(user_id, opening_paise, done, key="opening")
+            engine.await_condition(event, lambda r=results, n=len(part): len(r) == n)  # type: ignore[misc]
+            for result in results:
+                if isinstance(result, PaytmLabError) and not isinstance(result, AccountExists):
+                    raise result
+            if progress is not None:
+                progress("opening accounts", len(part), len(left))
+
+    def _payments(self, marks: Mapping[int, int], posted: Posted) -> Mapping[str, Any]:
+        columns = queries.payment_columns(self.system.databases.values(), marks)
+        seen = posted.latency_by_payment()
+        nan = float("nan")
+        times = [seen.get(payment, (nan, nan)) for payment in columns["payment_id"]]
+        return {
+            **columns,
+            "at_us": columns["occurred_at_us"],
+            "submitted_s": [submitted for submitted, _ in times],
+            "latency_ms": [latency for _, latency in times],
+        }
+
+    def _shards(self) -> list[dict[str, Any]]:
+        rows = []
+        for database in self.system.databases.values():
+            total = queries.totals(database)
+            rows.append(
+                {
+                    "shard": total.shard,
+                    "accounts": total.accounts,
+                    "balance_paise": total.balance_paise,
+                    "payments": sum(total.payments.values()),
+                    "entries": total.entries,
+                }
+            )
+        return rows
+
+    def _features(self) -> list[dict[str, Any]]:
+        return [{**row, "amount_paise": row["amount"]} for row in self.system.wide.scan(FEATURES)]
+
+    def event_counts(self) -> dict[str, int]:
+        """Records in the log by event type; an event that was delivered twice counts twice."""
+        return self.system.event_counts()
+
+    def drain(self, progress: OnProgress | None = None) -> None:
+        """Wait until nothing is in flight, every outbox is empty and every consumer is done."""
+        if self._stepper is not None:
+            self._stepper.drive(self.system.is_drained)
+            return
+        say = None if progress is None else lambda n: progress("draining events", n, None)
+        self.system.drain(on_progress=say)
+
+    # -- verdicts ---------------------------------------------------------------------------------
+
+    def audit(self, mode: str = "quiescent") -> AuditReport:
+        """The named checks and the money verdict. ``live`` audits under load, without draining."""
+        system = self.system
+        return audit(
+            system.databases,
+            system.log,
+            mode=mode,
+            clock=system.clock,
+            drain=self.drain if mode == "quiescent" else None,
+            help=(lambda _: self._settle()) if self.deterministic else None,
+        )
+
+    def replay(self) -> ReplayReport:
+        """Rebuild every balance from payment_events and compare it with the ledger's."""
+        return replay(self.system.log, self.system.databases)
+
+    def state_hash(self) -> str:
+        """One hash of all events in the log and all balances: equal for equal seeds when deterministic."""
+        digest = blake2b(digest_size=16)
+        for event in self.system.all_records():
+            digest.update(f"{event.topic}/{event.partition}/{event.offset}:".encode())
+            digest.update(event.value)
+        for user, paise in sorted(self.balances().items()):
+            digest.update(f"{user}={paise};".encode())
+        return digest.hexdigest()
+
+    # -- faults and stepping ----------------------------------------------------------------------
+
+    @contextmanager
+    def fault(self, target: str, kind: str) -> Iterator[faults.FaultKind]:
+        """Break something by name (see ``paytm-lab fault --help``); it heals when the block ends."""
+        fault = faults.find(target, kind)
+        heal = fault.set(self.system, target)
+        try:
+            yield fault
+        finally:
+            heal()
+
+    def step(self) -> Moved | None:
+        """Move a deterministic lab by one step of one part; None when nothing waits."""
+        if self._stepper is None:
+            raise BadInput(
+                "this lab has threads and moves by itself", remedy="Use Lab(deterministic=True)."
+            )
+        return self._stepper.step()
+
+    def _repr_html_(self) -> str:
+        if self._system is None:
+            return f"<p>A closed lab ({self.profile}, seed {self.seed}).</p>"
+        rows = "".join(
+            f"<tr><td>{row['shard']}</td><td>{row['accounts']}</td><td>{row['payments']}</td>"
+            f"<td>{row['entries']}</td></tr>"
+            for row in self._shards()
+        )
+        return (
+            f"<p>A lab: profile {self.profile}, {len(self.system.databases)} shards, seed {self.seed}</p>"
+            "<table><tr><th>shard</th><th>accounts</th><th>payments</th><th>entries</th></tr>"
+            f"{rows}</table>"
+        )
+
+
+def _request(
+    from_user: str, to_user: str, amount_rupees: str | int, key: str, hold: bool
+) -> PaymentRequest:
+    amount = parse_rupees(str(amount_rupees))
+    return PaymentRequest(from_user, to_user, amount, idempotency_key=key, hold=hold)
+
+
+def _stored_shards(folder: Path) -> int | None:
+    """An existing lab keeps its number of shards, whatever the default is."""
+    files = list((folder / "shards").glob("shard-*.sqlite"))
+    return len(files) or None

@@ -1,0 +1,280 @@
+"""What one shard's database says of itself, read in one snapshot: sums, contradictions, payments.
+
+Everything here is SQL on one shard; what it means is decided in shard_checks, cross_checks, events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, and_, case, exists, func, not_, or_, select
+
+from paytm_lab.core.errors import PaytmLabError, StorageCorrupt
+from paytm_lab.core.ids import payment_id_text
+from paytm_lab.ledger.as_of import OpenPayment, ended_later
+from paytm_lab.ledger.audit.columns import (
+    EventColumns,
+    PaymentColumns,
+    event_columns,
+    payment_columns,
+)
+from paytm_lab.ledger.schema import (
+    FIRST_USER_ACCOUNT_ID,
+    FUNDING_ID,
+    IN_TRANSIT_ID_BASE,
+    RECEIVABLE_ID,
+    accounts,
+    debts,
+    holds,
+    ledger_entries,
+    outbox_events,
+    transactions,
+)
+from paytm_lab.ledger.sums import sum_halves, whole
+from paytm_lab.ports.shard_database import ShardDatabase
+
+FOUND_MAX = 1_000
+
+_E = ledger_entries.c
+_T = transactions.c
+_DEBIT = _E.direction == "debit"
+_CREDIT = _E.direction == "credit"
+
+
+@dataclass
+class ShardFacts:
+    """One shard's facts. ``error`` is set, and the rest empty, where it could not be read.
+
+    Sums are paise. ``transit`` maps peer shard -> credits less debits; it, ``users_paise``,
+    ``receivable`` and ``funding`` are as of the closed stamp where one was given, else current.
+    ``retargeted``: a payment by that stamp was pointed at another shard after it.
+    """
+
+    shard: int
+    error: PaytmLabError | None = None
+    entries: int = 0
+    debits: int = 0
+    credits: int = 0
+    transit: dict[int, int] = field(default_factory=dict)
+    users_paise: int = 0
+    receivable: int = 0
+    funding: int = 0
+    receivable_now: int = 0
+    funding_now: int = 0
+    funding_payments: int = 0
+    debts_open: int = 0
+    retargeted: bool = False
+    unbalanced: list[str] = field(default_factory=list)
+    overdrawn: list[str] = field(default_factory=list)
+    wrong_holds: list[str] = field(default_factory=list)
+    two_roles: list[str] = field(default_factory=list)
+    wrong_entries: list[str] = field(default_factory=list)
+    ended_later: list[OpenPayment] = field(default_factory=list)
+    payments: PaymentColumns = field(default_factory=PaymentColumns.empty)
+    outbox: EventColumns = field(default_factory=EventColumns.empty)
+
+
+def read_facts(database: ShardDatabase, stamp_us: int | None, with_events: bool) -> ShardFacts:
+    """Read one shard in one snapshot; an error of the store ends up in ``error``, never raised."""
+    facts = ShardFacts(database.shard_id)
+    try:
+        with database.read() as connection:
+            facts.payments = payment_columns(connection, database.shard_id)
+            if with_events:
+                facts.outbox = _outbox(connection)
+            _read_sums(connection, facts, stamp_us)
+            _read_contradictions(connection, facts)
+            if stamp_us is not None:
+                _read_later(connection, facts, stamp_us)
+    except PaytmLabError as error:
+        return ShardFacts(database.shard_id, error)
+    except (TypeError, ValueError, OverflowError) as error:  # a number or id that is none
+        place = f"shard-{database.shard_id}"
+        return ShardFacts(database.shard_id, StorageCorrupt(f"{error}", place=place))
+    return facts
+
+
+def _read_sums(connection: Connection, facts: ShardFacts, stamp_us: int | None) -> None:
+    now = _sums_by_account(connection, None)
+    later = _sums_by_account(connection, stamp_us) if stamp_us is not None else {}
+    for account_id, (count, credits_, debits_) in now.items():
+        facts.entries += count
+        facts.credits += credits_
+        facts.debits += debits_
+        _, later_credits, later_debits = later.get(account_id, (0, 0, 0))
+        net = credits_ - debits_ - (later_credits - later_debits)
+        if account_id >= FIRST_USER_ACCOUNT_ID:
+            facts.users_paise += net
+        elif account_id >= IN_TRANSIT_ID_BASE:
+            facts.transit[account_id - IN_TRANSIT_ID_BASE] = net
+        elif account_id == RECEIVABLE_ID:
+            facts.receivable, facts.receivable_now = net, credits_ - debits_
+        elif account_id == FUNDING_ID:
+            facts.funding, facts.funding_now = net, credits_ - debits_
+    _compare_accounts(connection, facts, now)
+    facts.funding_payments = _exact_sum(
+        connection, _T.amount, and_(_T.kind == "funding", _T.status == "COMPLETED")
+    )
+    facts.debts_open = _exact_sum(connection, debts.c.amount, debts.c.state == "open")
+
+
+def _sums_by_account(
+    connection: Connection, after_us: int | None
+) -> dict[int, tuple[int, int, int]]:
+    """Account id -> (entries, sum of credits, sum of debits), of all or of those stamped later."""
+    statement = select(
+        _E.account_id, func.count(), *sum_halves(_CREDIT), *sum_halves(_DEBIT)
+    ).group_by(_E.account_id)
+    if after_us is not None:
+        statement = statement.where(_E.stamp > after_us)
+    return {
+        row[0]: (row[1], whole(row[2], row[3]), whole(row[4], row[5]))
+        for row in connection.execute(statement)
+    }
+
+
+def _compare_accounts(
+    connection: Connection, facts: ShardFacts, sums: dict[int, tuple[int, int, int]]
+) -> None:
+    """Each stored balance against its entries, and holds; an entry's account must exist."""
+    held = {
+        row[0]: int(row[1])
+        for row in connection.execute(
+            select(holds.c.account_id, func.sum(holds.c.amount))
+            .where(holds.c.state == "active")
+            .group_by(holds.c.account_id)
+        )
+    }
+    known: set[int] = set()
+    statement = select(accounts.c.id, accounts.c.user_id, accounts.c.balance, accounts.c.held)
+    for account_id, user_id, balance, account_held in connection.execute(statement):
+        known.add(account_id)
+        _, credits_, debits_ = sums.get(account_id, (0, 0, 0))
+        # A system account's balance is its entries; nothing may be stored beside them.
+        expected = credits_ - debits_ if account_id >= FIRST_USER_ACCOUNT_ID else 0
+        if balance != expected:
+            facts.unbalanced.append(user_id)
+        if balance < account_held or account_held < 0:
+            facts.overdrawn.append(user_id)
+        if account_held != held.pop(account_id, 0):
+            facts.wrong_holds.append(user_id)
+    facts.unbalanced += [f"account {missing}" for missing in sorted(sums.keys() - known)]
+    facts.wrong_holds += [f"account {missing}" for missing in sorted(held)]
+
+
+def _read_contradictions(connection: Connection, facts: ShardFacts) -> None:
+    roles = select(_T.transaction_id).group_by(_T.transaction_id).having(func.count() > 1)
+    facts.two_roles = _names(connection, roles.limit(FOUND_MAX))
+    facts.wrong_entries = _wrong_entries(connection)
+    facts.wrong_holds += _holds_without_payments(connection)
+
+
+def _holds_without_payments(connection: Connection) -> list[str]:
+    """HELD payments without an active hold of their amount, and active holds without a payment."""
+    matches = and_(
+        _T.transaction_id == holds.c.payment_id, _T.status == "HELD", _T.amount == holds.c.amount
+    )
+    bare = select(_T.transaction_id).where(
+        _T.open_since > 0,
+        _T.status == "HELD",
+        ~exists().where(matches, holds.c.state == "active").correlate(transactions),
+    )
+    loose = select(holds.c.payment_id).where(
+        holds.c.state == "active", ~exists().where(matches).correlate(holds)
+    )
+    found = _names(connection, bare.limit(FOUND_MAX)) + _names(connection, loose.limit(FOUND_MAX))
+    return sorted(set(found))
+
+
+def _wrong_entries(connection: Connection) -> list[str]:
+    """Payments whose entries on this shard are not what their row's role and status say.
+
+    Outside in_transit a payment debits its amount at its source and credits it at its destination;
+    a local one does both; one that was given back does both too; all others have no entries.
+    """
+    in_transit = and_(_E.account_id >= IN_TRANSIT_ID_BASE, _E.account_id < FIRST_USER_ACCOUNT_ID)
+
+    def total(when: Any) -> Any:
+        return func.sum(case((when, _E.amount), else_=0))
+
+    sums = (
+        select(
+            _E.payment_id,
+            total(and_(_DEBIT, not_(in_transit))).label("out"),
+            total(and_(_CREDIT, not_(in_transit))).label("into"),
+            (total(_CREDIT) - total(_DEBIT)).label("net"),
+        )
+        .group_by(_E.payment_id)
+        .subquery()
+    )
+    out, into = func.coalesce(sums.c.out, 0), func.coalesce(sums.c.into, 0)
+    both = and_(out == _T.amount, into == _T.amount)
+    neither = and_(out == 0, into == 0)
+    right = case(
+        (func.coalesce(sums.c.net, 0) != 0, False),
+        (_T.role == "destination", and_(out == 0, into == _paid_amount())),
+        (_T.status == "FAILED", or_(neither, both)),
+        (_T.status.in_(("HELD", "CANCELLED")), sums.c.payment_id.is_(None)),
+        (_T.role == "local", both),
+        else_=and_(out == _T.amount, into == 0),
+    )
+    joined = transactions.outerjoin(sums, sums.c.payment_id == _T.transaction_id)
+    wrong = select(_T.transaction_id).select_from(joined).where(not_(right)).limit(FOUND_MAX)
+    orphans = (
+        select(_E.payment_id)
+        .where(~exists().where(_T.transaction_id == _E.payment_id).correlate(ledger_entries))
+        .distinct()
+        .limit(FOUND_MAX)
+    )
+    return _names(connection, wrong) + _names(connection, orphans)
+
+
+def _paid_amount() -> Any:
+    return case((_T.status == "COMPLETED", _T.amount), else_=0)
+
+
+def _read_later(connection: Connection, facts: ShardFacts, stamp_us: int) -> None:
+    """What happened after the closed stamp to payments that it covers."""
+    facts.ended_later = ended_later(connection, stamp_us)
+    in_transit = and_(_E.account_id >= IN_TRANSIT_ID_BASE, _E.account_id < FIRST_USER_ACCOUNT_ID)
+    credited = (
+        select(_E.payment_id)
+        .join(transactions, _T.transaction_id == _E.payment_id)
+        .where(in_transit, _CREDIT, _E.stamp > stamp_us)
+        .where(_T.role != "destination", _T.stamp <= stamp_us)
+    )
+    moved_home = any(payment.to_shard == facts.shard for payment in facts.ended_later)
+    facts.retargeted = moved_home or connection.execute(credited.limit(1)).first() is not None
+
+
+def _outbox(connection: Connection) -> EventColumns:
+    statement = select(
+        outbox_events.c.aggregate_id, outbox_events.c.event_id, outbox_events.c.event_type
+    ).where(outbox_events.c.event_type.like("Payment%"))
+    return event_columns(connection.execute(statement))
+
+
+def _exact_sum(connection: Connection, amount: Any, when: Any) -> int:
+    """A sum over few rows or many that no 64-bit integer need hold."""
+    low = amount % 2**31
+    row = connection.execute(
+        select(
+            func.coalesce(func.sum((amount - low) // 2**31), 0), func.coalesce(func.sum(low), 0)
+        ).where(when)
+    ).one()
+    return whole(row[0], row[1])
+
+
+def _names(connection: Connection, statement: Any) -> list[str]:
+    return [_name(payment_id) for payment_id in connection.execute(statement).scalars()]
+
+
+def _name(payment_id: bytes) -> str:
+    return payment_id_text(payment_id) if len(payment_id) == 16 else payment_id.hex()
+
+
+def unreadable(shards: Sequence[ShardFacts]) -> list[str]:
+    """'shard-2 could not be read' for each shard that was not."""
+    return [f"shard-{facts.shard} could not be read" for facts in shards if facts.error is not None]

@@ -1,0 +1,170 @@
+"""The audit: look at every shard once, and at the log after that, then let the checks speak.
+
+quiescent   everything was drained first; no payment may be pending
+live        payments go on; what is checked across shards are payments stamped by a closed stamp
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from paytm_lab.core.clock import Clock, SystemClock
+from paytm_lab.core.errors import InvalidSetting, PaytmLabError
+from paytm_lab.core.ids import payment_id_text
+from paytm_lab.ledger.audit.columns import DESTINATION, names_of
+from paytm_lab.ledger.audit.cross_checks import (
+    Payments,
+    funded_paise,
+    funding_matches_users_and_open,
+    in_transit_matches_pending,
+    match_sides,
+    no_pending_after_drain,
+    open_by_pair,
+    open_rows,
+    states_agree_across_shards,
+    users_paise,
+)
+from paytm_lab.ledger.audit.events import LogReader, one_initiated_one_terminal_event
+from paytm_lab.ledger.audit.facts import ShardFacts, read_facts
+from paytm_lab.ledger.audit.report import (
+    OFFENDERS_MAX,
+    PASSED,
+    UNKNOWN,
+    AuditReport,
+    Check,
+)
+from paytm_lab.ledger.audit.shard_checks import SHARD_CHECKS
+from paytm_lab.ledger.closing import Help, close_stamp
+from paytm_lab.ledger.queries import Databases, shards_of
+from paytm_lab.ports.event_log import EventLog
+from paytm_lab.ports.shard_database import ShardDatabase
+
+MODES = ("quiescent", "live")
+READERS_MAX = 4
+_CROSS_NAMES = (
+    "states_agree_across_shards",
+    "in_transit_matches_pending",
+    "funding_matches_users_and_open",
+)
+
+
+def audit(
+    databases: Databases,
+    event_log: EventLog | None = None,
+    *,
+    mode: str = "quiescent",
+    clock: Clock | None = None,
+    drain: Callable[[], object] | None = None,
+    help: Help | None = None,  # noqa: A002
+    wait_s: float = 5.0,
+) -> AuditReport:
+    """Check that no money was lost or made. Changes nothing (a live audit closes a stamp).
+
+    ``drain`` (quiescent) must end what is under way; ``help`` and ``wait_s`` (live) are those of
+    ``closing.close_stamp``. Without an ``event_log`` the check of events is left out. Damaged or
+    absent shards end up in the report, not in an exception; InvalidSetting for an unknown mode.
+    """
+    if mode not in MODES:
+        raise InvalidSetting(f"{mode!r} is not an audit mode", remedy=f"Use {' or '.join(MODES)}.")
+    clock = clock if clock is not None else SystemClock()
+    started_s = clock.monotonic_s()
+    shards = shards_of(databases)
+    live = mode == "live"
+    stamp_us, opening = _close(shards, clock, help, wait_s) if live else _drain(drain)
+    reader = LogReader(event_log) if event_log is not None else None
+    facts = _look(list(shards.values()), stamp_us, reader)
+    payments = match_sides(facts, stamp_us)
+    checks = opening + [check(facts) for check in SHARD_CHECKS]
+    if live and stamp_us is None:
+        blind = "no stamp could be closed"
+        checks += [Check(name, UNKNOWN, blind) for name in _CROSS_NAMES]
+    else:
+        checks += [
+            states_agree_across_shards(facts, payments),
+            in_transit_matches_pending(facts, payments, stamp_us),
+            funding_matches_users_and_open(facts, payments),
+        ]
+        if not live:
+            checks.append(no_pending_after_drain(facts, payments))
+        if reader is not None:
+            checks.append(one_initiated_one_terminal_event(facts, payments, reader, stamp_us))
+    return _report(mode, checks, stamp_us, facts, payments, reader, clock.monotonic_s() - started_s)
+
+
+def _close(
+    shards: dict[int, ShardDatabase],
+    clock: Clock,
+    help: Help | None,  # noqa: A002
+    wait_s: float,
+) -> tuple[int | None, list[Check]]:
+    try:
+        closed = close_stamp(shards, clock.now_us(), help, wait_s=wait_s)
+    except PaytmLabError as error:
+        return None, [Check("stamp_closed", UNKNOWN, str(error))]
+    detail = f"the ledger up to stamp {closed.stamp_us} is final"
+    return closed.stamp_us, [Check("stamp_closed", PASSED, detail)]
+
+
+def _drain(drain: Callable[[], object] | None) -> tuple[None, list[Check]]:
+    if drain is None:
+        return None, []
+    try:
+        drain()
+    except PaytmLabError as error:
+        return None, [Check("drained", UNKNOWN, f"draining did not end: {error}")]
+    return None, [Check("drained", PASSED, "nothing was under way")]
+
+
+def _look(
+    databases: Sequence[ShardDatabase], stamp_us: int | None, reader: LogReader | None
+) -> list[ShardFacts]:
+    """Every shard in a snapshot of its own, then the log's end.
+
+    Most of the log is read while the shards are at work in their threads; only its last part, up to
+    end offsets taken after all outboxes were seen, must wait for them.
+    """
+    with ThreadPoolExecutor(max_workers=READERS_MAX, thread_name_prefix="audit") as pool:
+        futures = [
+            pool.submit(read_facts, database, stamp_us, reader is not None)
+            for database in databases
+        ]
+        if reader is not None:
+            reader.read_to_end()
+        facts = [future.result() for future in futures]
+    if reader is not None:
+        reader.read_to_end()
+    return facts
+
+
+def _report(
+    mode: str,
+    checks: list[Check],
+    stamp_us: int | None,
+    facts: list[ShardFacts],
+    payments: Payments,
+    reader: LogReader | None,
+    seconds: float,
+) -> AuditReport:
+    rows = open_rows(payments)
+    names = names_of(rows.high, rows.low) + [
+        payment_id_text(payment.payment_id) for shard in facts for payment in shard.ended_later
+    ]
+    return AuditReport(
+        mode=mode,
+        checks=tuple(checks),
+        stamp_us=stamp_us,
+        shards=len(facts),
+        entries=sum(shard.entries for shard in facts),
+        payments=int(np.count_nonzero(payments.rows.role != DESTINATION)),
+        events=reader.records if reader is not None else None,
+        users_paise=users_paise(facts),
+        funded_paise=funded_paise(facts),
+        receivable_paise=sum(shard.receivable for shard in facts),
+        open_payments=tuple(names[:OFFENDERS_MAX]),
+        open_total=len(names),
+        open_paise=sum(open_by_pair(facts, payments).values()),
+        seconds=seconds,
+    )

@@ -1,0 +1,1 @@
+"""The ledger's own consumer: what the fraud side decided comes back as reviews and freezes."""

@@ -1,0 +1,42 @@
+"""Fraud answers on their way back into the ledger, once per event id, in the ledger's transaction."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Protocol
+
+from paytm_lab.core.events import EventType, decode_fraud, unwrap
+from paytm_lab.core.ids import parse_payment_id
+from paytm_lab.ports.event_log import Record
+
+_DECISION = {
+    str(EventType.MANUAL_REVIEW_REQUIRED): "review",
+    str(EventType.TRANSACTION_BLOCKED): "block",
+}
+
+
+class AppliesFraud(Protocol):
+    def apply_all(self, answers: Sequence[tuple[str, bytes, str, str]]) -> None:
+        """(event id, payment id, decision, rule) each; returns when all are durable, else raises."""
+
+
+class FraudAnswers:
+    """A handler on fraud_events. ``counters``: review, block."""
+
+    def __init__(self, ledger: AppliesFraud) -> None:
+        self._ledger = ledger
+        self.counters: Counter[str] = Counter()
+
+    def handle(self, records: Sequence[Record]) -> None:
+        answers: list[tuple[str, bytes, str, str]] = []
+        for record in records:
+            envelope = unwrap(record.value)
+            decision = _DECISION.get(envelope.type)
+            if decision is None:
+                continue
+            data = decode_fraud(envelope.data)
+            answers.append((envelope.id, parse_payment_id(data.payment_id), decision, data.rule))
+        if answers:
+            self._ledger.apply_all(answers)
+            self.counters.update(answer[2] for answer in answers)

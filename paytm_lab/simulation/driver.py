@@ -1,0 +1,234 @@
+"""The load driver: posts payments with so many in flight, and records what each caller saw."""
+
+from __future__ import annotations
+
+import threading
+import time
+from array import array
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+
+from paytm_lab.core.errors import (
+    BadInput,
+    OutboxFull,
+    OutcomeUnknown,
+    Overloaded,
+    PaytmLabError,
+    Unavailable,
+)
+from paytm_lab.core.ids import payment_id_text
+from paytm_lab.ledger.operations import Outcome, PaymentRequest, Result
+from paytm_lab.ledger.transfers import TransferEngine
+from paytm_lab.simulation.payments import Transfer
+
+RETRY_PAUSE_S = 0.002
+BACKLOG_CHECK_PAYMENTS = 512
+Ack = Callable[[str, str], None]
+
+
+class Posted:
+    """What the callers saw, one place per payment that was given a payment id, in order of submission.
+
+    ``ids``: 16 bytes each, the id that the caller was answered with (a repeated key: the first one).
+    ``latency_ms``: from submission to the answer; nan when no answer came. ``submitted_s``: since the
+    run started. ``status``: the outcome's status, UNKNOWN, or '' where nothing was written; ``reason``
+    then holds the error's code.
+    """
+
+    def __init__(self) -> None:
+        self.ids: list[bytes] = []
+        self.latency_ms = array("d")
+        self.submitted_s = array("d")
+        self.status: list[str] = []
+        self.reason: list[str] = []
+        self.repeats: list[int] = []
+        self.seconds = 0.0
+        self.retries = 0
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def answers(self) -> Counter[str]:
+        """How many payments were answered with each status."""
+        return Counter(status for status in self.status if status)
+
+    @property
+    def not_admitted(self) -> Counter[str]:
+        """How many payments were refused before anything was written, by error code."""
+        return Counter(
+            reason for status, reason in zip(self.status, self.reason, strict=True) if not status
+        )
+
+    def latency_by_payment(self) -> Mapping[str, tuple[float, float]]:
+        """payment id as text -> (submitted_s, latency_ms)."""
+        return {
+            payment_id_text(payment): (submitted, latency)
+            for payment, submitted, latency in zip(
+                self.ids, self.submitted_s, self.latency_ms, strict=True
+            )
+        }
+
+
+class LoadDriver:
+    """``in_flight``: payments that wait for their answer at a time (a closed loop). ``backlog`` is asked
+    now and then, and submission pauses while it is above ``backlog_max``: events then never lag far
+    behind, which bounds memory, disk and the time to drain. ``ack`` is called with (payment id, status)
+    as each answer arrives, in a writer's thread. ``give_up_s``: how long a payment that finds no room
+    is tried again before the run ends with that error.
+    """
+
+    def __init__(
+        self,
+        engine: TransferEngine,
+        *,
+        in_flight: int = 1024,
+        ack: Ack | None = None,
+        backlog: Callable[[], int] | None = None,
+        backlog_max: int = 20_000,
+        give_up_s: float = 60.0,
+        pause: Callable[[], None] | None = None,
+    ) -> None:
+        self._engine = engine
+        self._in_flight = in_flight
+        self._ack = ack
+        self._backlog = backlog
+        self._backlog_max = backlog_max
+        self._give_up_s = give_up_s
+        self._pause = pause
+        self._answered: list[None] = []
+        self._wake = threading.Event()
+        self._waiting = False
+        self._again: deque[tuple[int, PaymentRequest]] = deque()
+        self.posted = Posted()
+
+    def run(
+        self, transfers: Iterable[list[Transfer]], on_progress: Callable[[int], None] | None = None
+    ) -> Posted:
+        """Post all, in order of submission, and wait for every answer."""
+        started = time.perf_counter()
+        posted = self.posted
+        for transfer in self._flat(transfers, on_progress):
+            request = PaymentRequest(
+                transfer.from_user_id, transfer.to_user_id, transfer.amount_paise,
+                idempotency_key=transfer.idempotency_key, at_us=transfer.at_us,
+            )  # fmt: skip
+            self._wait_until(lambda: len(posted) - len(self._answered) < self._in_flight)
+            index = len(posted)
+            posted.ids.append(b"")
+            posted.latency_ms.append(float("nan"))
+            posted.status.append("")
+            posted.reason.append("")
+            posted.submitted_s.append(time.perf_counter() - started)
+            self._submit(index, request, started)
+            if self._again:
+                self._retry(started)
+        while len(self._answered) < len(posted):
+            self._wait_until(lambda: bool(self._again) or len(self._answered) >= len(posted))
+            self._retry(started)
+        posted.seconds = time.perf_counter() - started
+        return posted
+
+    def _flat(
+        self, batches: Iterable[list[Transfer]], on_progress: Callable[[int], None] | None
+    ) -> Iterator[Transfer]:
+        for batch in batches:
+            for start in range(0, len(batch), BACKLOG_CHECK_PAYMENTS):
+                part = batch[start : start + BACKLOG_CHECK_PAYMENTS]
+                self._hold_back()
+                yield from part
+                if on_progress is not None:
+                    on_progress(len(part))
+
+    def _hold_back(self) -> None:
+        if self._backlog is None or self._backlog() <= self._backlog_max:
+            return
+        until = time.monotonic() + self._give_up_s
+        while self._backlog() > self._backlog_max:
+            if time.monotonic() > until:
+                raise OutboxFull(
+                    f"events lag {self._backlog_max} behind and do not catch up",
+                    remedy="Start the relay and the consumers (paytm-lab relay, paytm-lab consume).",
+                )
+            self._breathe()
+
+    def _breathe(self) -> None:
+        if self._pause is not None:
+            self._pause()
+        else:
+            time.sleep(RETRY_PAUSE_S)
+
+    def _submit(self, index: int, request: PaymentRequest, started: float) -> None:
+        done = partial(self._done, index, request, started)
+        until = time.monotonic() + self._give_up_s
+        while True:
+            try:
+                self._engine.submit(request, done)
+                return
+            except Overloaded as error:
+                if time.monotonic() > until:
+                    raise
+                self.posted.retries += 1
+                self._wait_a_moment(error)
+            except (BadInput, Unavailable) as error:
+                self._not_admitted(index, error)
+                return
+
+    def _not_admitted(self, index: int, error: PaytmLabError) -> None:
+        self.posted.reason[index] = error.code
+        self._answered.append(None)
+
+    def _wait_a_moment(self, error: Overloaded) -> None:
+        before = len(self._answered)
+        self._wait_until(lambda: len(self._answered) > before, error.retry_after_s)
+
+    def _retry(self, started: float) -> None:
+        """Payments that a full outbox refused: nothing was written for them, so they are sent again."""
+        if self._again:
+            self._hold_back()
+            self._breathe()
+        for _ in range(len(self._again)):
+            index, request = self._again.popleft()
+            self.posted.retries += 1
+            self._submit(index, request, started)
+
+    def _done(self, index: int, request: PaymentRequest, started: float, result: Result) -> None:
+        posted = self.posted
+        if isinstance(result, Outcome):
+            posted.latency_ms[index] = (
+                time.perf_counter() - started - posted.submitted_s[index]
+            ) * 1e3
+            posted.ids[index] = result.payment_id
+            posted.status[index] = result.status
+            posted.reason[index] = result.reason
+            if result.repeated:
+                posted.repeats.append(index)
+            if self._ack is not None:
+                self._ack(result.payment, result.status)
+            self._answered.append(None)
+        elif isinstance(result, OutboxFull):
+            self._again.append((index, request))
+        elif isinstance(result, OutcomeUnknown):
+            posted.status[index] = "UNKNOWN"
+            self._answered.append(None)
+        else:
+            self._not_admitted(index, result)
+        if self._waiting:
+            self._wake.set()
+
+    def _wait_until(self, is_true: Callable[[], bool], timeout_s: float | None = None) -> None:
+        if is_true():
+            return
+        until = time.monotonic() + (self._give_up_s if timeout_s is None else timeout_s)
+        self._waiting = True
+        while not is_true():
+            if self._pause is not None:
+                self._pause()
+            elif self._wake.wait(0.05):
+                self._wake.clear()
+            if time.monotonic() > until:
+                if timeout_s is None:
+                    raise OutcomeUnknown(f"no answer within {self._give_up_s:.0f} s", payment_id="")
+                break
+        self._waiting = False

@@ -1,0 +1,397 @@
+"""The one place that picks backends and builds the parts: shards, writers, engine, relays, consumers.
+
+``System`` is what it builds: the parts, and the few things one does with all of them at once (start,
+drain, stop, lose everything).
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from pathlib import Path
+
+import msgspec
+
+from paytm_lab.analytics.consumer import AnalyticsConsumer
+from paytm_lab.analytics.tables import WIDE_TABLES as ANALYTICS_TABLES
+from paytm_lab.backends.embedded.cache import EmbeddedCache
+from paytm_lab.backends.embedded.coordination import EmbeddedCoordination
+from paytm_lab.backends.embedded.event_log import EmbeddedEventLog
+from paytm_lab.backends.embedded.faulty import FaultyShardDatabase, ShardSwitch
+from paytm_lab.backends.embedded.shard_database import EmbeddedShardDatabase
+from paytm_lab.backends.embedded.wide_store import EmbeddedWideStore
+from paytm_lab.config import Settings
+from paytm_lab.core.clock import Clock, SimulatedClock, SystemClock
+from paytm_lab.core.errors import Unavailable
+from paytm_lab.core.events import Topic
+from paytm_lab.core.fraud import Decision
+from paytm_lab.core.ids import PaymentIds
+from paytm_lab.fraud.consumer import FraudConsumer
+from paytm_lab.fraud.lists import FraudLists
+from paytm_lab.fraud.registry import ModelRegistry
+from paytm_lab.fraud.rules import RuleSettings
+from paytm_lab.fraud.scorer import Scorer
+from paytm_lab.fraud.tables import WIDE_TABLES as FRAUD_TABLES
+from paytm_lab.ledger import queries, schema
+from paytm_lab.ledger.admission import Admission
+from paytm_lab.ledger.holds import Holds
+from paytm_lab.ledger.recovery import Recovery
+from paytm_lab.ledger.reviews import Reviews
+from paytm_lab.ledger.shard_writer import ShardWriter
+from paytm_lab.ledger.transfers import TransferEngine
+from paytm_lab.messaging.consumer import ConsumerRunner, Handler
+from paytm_lab.messaging.outbox_relay import LeadingRelay, OutboxRelay
+from paytm_lab.messaging.topics import GROUPS, PARTITIONS, consumer_lag, dead_letter
+from paytm_lab.messaging.worker import Worker
+from paytm_lab.notifications.channels import ConsoleChannel, FileChannel, MemoryChannel, every_kind
+from paytm_lab.notifications.consumer import NotificationConsumer
+from paytm_lab.notifications.tables import WIDE_TABLES as NOTIFICATION_TABLES
+from paytm_lab.ports.event_log import Record
+from paytm_lab.ports.shard_database import ShardMeta
+from paytm_lab.routing.shard_map import Router, load_or_create
+from paytm_lab.shard_manager.fraud_answers import FraudAnswers
+
+WIDE_TABLES = (*FRAUD_TABLES, *ANALYTICS_TABLES, *NOTIFICATION_TABLES)
+RELAY = "relay"
+POLL_S = 0.1
+RELAY_IDLE_S = 0.005
+DRAIN_PAUSE_S = 0.03
+READ_RECORDS_MAX = 5_000
+
+
+class _Typed(msgspec.Struct, gc=False):
+    type: str
+
+
+_decode_type = msgspec.json.Decoder(_Typed).decode
+
+
+class System:
+    """A running lab's parts. Build it with ``build``; ``start`` gives the writers and workers threads,
+    or, with a seed, ``Stepper`` (simulation/stepping.py) steps the same parts one at a time.
+    """
+
+    def __init__(self, settings: Settings, clock: Clock, rng: random.Random | None) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.folder: Path = settings.data_dir
+        self.switches: dict[int, ShardSwitch] = {}
+        self.databases: dict[int, FaultyShardDatabase] = {}
+        self.coordination = EmbeddedCoordination(self.folder / "coordination")
+        self.router = self._open_shards()
+        self.log = EmbeddedEventLog(self.folder / "log", clock)
+        self.cache = EmbeddedCache(clock)
+        self.wide = EmbeddedWideStore(self.folder / "wide.sqlite")
+        self.fault_points: dict[str, Callable[[], None]] = {}
+        self._create_stores()
+        self._open_ledger(rng)
+        self._open_relays()
+        self._open_consumers()
+        self.workers: list[Worker] = []
+        self.on_crash: Callable[[str], None] = lambda point: None
+
+    # -- building ---------------------------------------------------------------------------------
+
+    def _open_shards(self) -> Router:
+        shard_map = load_or_create(self.coordination, self.settings.shards)
+        for shard in range(shard_map.shards):
+            database = EmbeddedShardDatabase(
+                self.folder / "shards" / f"shard-{shard}.sqlite",
+                shard,
+                schema.metadata,
+                schema.INSERT_COLUMNS,
+            )
+            database.create(
+                schema.system_accounts(shard_map.shards),
+                ShardMeta(0, shard_map.version, shard_map.owned_slots(shard)),
+                schema.FIRST_USER_ACCOUNT_ID,
+                self.clock.now_us(),
+            )
+            self.switches[shard] = ShardSwitch()
+            self.databases[shard] = FaultyShardDatabase(database, self.switches[shard])
+        return Router(self.coordination)
+
+    def _create_stores(self) -> None:
+        sizes = {
+            topic: self.settings.partitions_payment_events
+            if topic == str(Topic.PAYMENT)
+            else self.settings.partitions_other
+            for topic in PARTITIONS
+        }
+        self.log.create_topics(sizes | {dead_letter(topic): 1 for topic in sizes})
+        self.wide.create_tables(WIDE_TABLES)
+
+    def _open_ledger(self, rng: random.Random | None) -> None:
+        settings = self.settings
+        self.writers = {
+            shard: ShardWriter(
+                database,
+                self.clock,
+                batch_rows_max=settings.batch_rows_max,
+                gather_window_s=settings.gather_window_ms / 1e3,
+                idle_finalise_s=settings.idle_finalise_ms / 1e3,
+                outbox_rows_max=settings.outbox_rows_max,
+                breaker_probe_s=settings.breaker_probe_s,
+                freeze_blocks_credit=settings.freeze_blocks_credit,
+                fault=self.reach,
+            )
+            for shard, database in self.databases.items()
+        }
+        rules = RuleSettings(
+            review_score=settings.review_score,
+            velocity_limit=settings.velocity_limit,
+            velocity_window_s=settings.velocity_window_s,
+        )
+        self.models = ModelRegistry()
+        self.fraud_lists = FraudLists(self.wide, self.clock)
+        self.scorer = Scorer(rules, self.cache, self.models, self.fraud_lists)
+        self.engine = TransferEngine(
+            self.router,
+            self.writers,
+            PaymentIds(self.clock, rng),
+            self.clock,
+            Admission(settings.in_flight_max, settings.in_flight_per_shard_max),
+            gate=self.scorer if settings.fraud_gate == "before" else None,
+            scorer_down=settings.scorer_down,
+            hold_ttl_s=settings.hold_ttl_s,
+            deadline_s=settings.deadline_s,
+            find_key=lambda shard, key: queries.payment_by_key(self.databases[shard], key) is not None,
+            fault=self.reach,
+        )
+        self.holds = Holds(self.engine, self.databases)
+        self.reviews = Reviews(self.engine, self.databases, self.holds)
+        self.recovery = Recovery(self.engine, self.databases, settings.pending_age_s)
+
+    def _open_relays(self) -> None:
+        self.relays = {
+            shard: LeadingRelay(
+                OutboxRelay(
+                    database, self.log, self.clock, self.settings.relay_batch_rows_max, self.reach
+                ),
+                self.coordination,
+                shard,
+            )
+            for shard, database in self.databases.items()
+        }
+
+    def _open_consumers(self) -> None:
+        settings = self.settings
+        self.channel = {
+            "file": lambda: FileChannel(self.folder / "inbox", self.clock, fsync=True),
+            "console": ConsoleChannel,
+            "memory": MemoryChannel,
+        }[settings.notification_channel]()
+        self.fraud = FraudConsumer(
+            self.scorer,
+            self.wide,
+            self.cache,
+            self.log,
+            self.clock,
+            scorer_down=Decision.ALLOW if settings.scorer_down == "allow" else Decision.REVIEW,
+        )
+        self.analytics = AnalyticsConsumer(self.wide, self.clock)
+        self.notifications = NotificationConsumer(
+            self.wide, every_kind(self.channel), self.log, self.clock
+        )
+        self.fraud_answers = FraudAnswers(self.reviews)
+        handlers: dict[str, Handler] = {
+            "analytics": self.analytics,
+            "notifications": self.notifications,
+            "shard_manager": self.fraud_answers,
+        }
+        if settings.fraud_gate != "off":
+            handlers["fraud"] = self.fraud
+        self.runners = {
+            group: ConsumerRunner(
+                self.log,
+                group,
+                GROUPS[group],
+                handler,
+                self.clock,
+                records_max=settings.consumer_batch_records_max,
+                fault=self.reach,
+            )
+            for group, handler in sorted(handlers.items())
+        }
+
+    def reach(self, point: str) -> None:
+        """A named point between two steps of the protocol; a fault may be set on it."""
+        action = self.fault_points.get(point)
+        if action is not None:
+            action()
+
+    # -- running ----------------------------------------------------------------------------------
+
+    def start_workers(self, relay: bool = True, consumers: Iterable[str] | None = None) -> None:
+        """Give the relays and the named consumers (None: all) threads."""
+        if relay:
+            self.workers.append(Worker(RELAY, self.relay_step, RELAY_IDLE_S))
+        for group in self.runners if consumers is None else consumers:
+            self.workers.append(Worker(group, partial(self.runners[group].step, POLL_S), 0.0))
+        for worker in self.workers:
+            worker.start()
+
+    def actors(
+        self, relay: bool = True, consumers: Iterable[str] | None = None
+    ) -> dict[str, Callable[[], int]]:
+        """The same parts by name, to be stepped by a seed instead of threads."""
+        steps: dict[str, Callable[[], int]] = {
+            f"writer of shard {shard}": writer.step for shard, writer in self.writers.items()
+        }
+        if relay:
+            steps |= {
+                f"relay of shard {shard}": leading.step for shard, leading in self.relays.items()
+            }
+        for group in self.runners if consumers is None else consumers:
+            steps[f"consumer {group}"] = self.runners[group].step
+        return steps
+
+    def start_writers(self) -> None:
+        for writer in self.writers.values():
+            writer.start()
+
+    def relay_step(self) -> int:
+        """One step of every shard's relay; a shard that is away does not keep the others waiting."""
+        relayed = 0
+        away: Exception | None = None
+        for relay in self.relays.values():
+            try:
+                relayed += relay.step()
+            except Unavailable as error:
+                away = error
+        if away is not None and not relayed:
+            raise away
+        return relayed
+
+    def backlog(self) -> int:
+        """Events that wait: outbox rows of all shards, and the slowest consumer's lag."""
+        waiting = 0
+        for database in self.databases.values():
+            try:
+                waiting += database.outbox_rows()
+            except Unavailable:
+                continue
+        return waiting + max((self.lag(group) for group in self.runners), default=0)
+
+    def lag(self, group: str) -> int:
+        return consumer_lag(self.log, group, GROUPS[group])
+
+    def is_drained(self) -> bool:
+        """Nothing in flight, nothing pending, every outbox empty, every consumer at the log's end."""
+        if any(writer.queue_depth() for writer in self.writers.values()) or self.engine.admission.in_flight:
+            return False
+        if any(database.outbox_rows() for database in self.databases.values()):
+            return False
+        if any(self.lag(group) for group in self.runners):
+            return False
+        if any(queries.open_counts(d).get("PENDING") for d in self.databases.values()):
+            return False
+        # A consumer may have produced, or an answer may have posted, after it was looked at above.
+        return not any(d.outbox_rows() for d in self.databases.values()) and not any(
+            self.lag(group) for group in self.runners
+        )
+
+    def drain(self, deadline_s: float = 120.0, on_progress: Callable[[int], None] | None = None) -> None:
+        """Wait until ``is_drained``; Unavailable, saying what still waits, when it takes too long."""
+        until = time.monotonic() + deadline_s
+        recover_at = time.monotonic() + 1.0
+        pause = threading.Event()
+        while not self.is_drained():
+            if on_progress is not None:
+                on_progress(self.backlog())
+            now = time.monotonic()
+            if now > recover_at:
+                self.recovery.run()
+                recover_at = now + 1.0
+            if now > until:
+                raise Unavailable(f"not drained after {deadline_s:.0f} s: {self.waiting()}")
+            pause.wait(DRAIN_PAUSE_S)
+
+    def waiting(self) -> str:
+        """What is not drained yet, in words."""
+        parts = [
+            f"outbox of shard {s}: {n} events"
+            for s, d in self.databases.items()
+            if not self.switches[s].down and (n := d.outbox_rows())
+        ]
+        parts += [f"shard {s} is down" for s, switch in self.switches.items() if switch.down]
+        parts += [f"consumer {g}: {n} events behind" for g in self.runners if (n := self.lag(g))]
+        parts += [
+            f"worker {w.name}: {w.error}" for w in self.workers if getattr(w, "error", None) is not None
+        ]
+        return "; ".join(parts) or "payments are pending"
+
+    def all_records(self) -> Iterator[Record]:
+        """Every record of every topic, by topic, partition and offset."""
+        for topic in PARTITIONS:
+            for partition, end in enumerate(self.log.end_offsets(topic)):
+                offset = self.log.start_offsets(topic)[partition]
+                while offset < end:
+                    records = self.log.read(topic, partition, offset, READ_RECORDS_MAX)
+                    if not records:
+                        break
+                    yield from records
+                    offset = records[-1].offset + 1
+
+    def event_counts(self) -> dict[str, int]:
+        """Records in the log by event type; an event that was delivered twice counts twice."""
+        counts: Counter[str] = Counter()
+        for record in self.all_records():
+            try:
+                counts[_decode_type(record.value).type] += 1
+            except msgspec.DecodeError:
+                counts["(unreadable)"] += 1
+        return dict(counts)
+
+    def crash(self, point: str) -> None:
+        """A fault reached its point: from here on nothing in memory counts any more."""
+        self.kill()
+        self.on_crash(point)
+
+    def kill(self) -> None:
+        """Lose all memory at once, as ``kill -9`` does; what was committed stays. Then ``close``."""
+        for writer in self.writers.values():
+            writer.kill()
+        for leading in self.relays.values():
+            leading.relay.paused = True
+        for runner in self.runners.values():
+            runner.paused = True
+
+    def stop(self) -> None:
+        """Finish what waits, stop the threads, release leadership and files."""
+        for writer in self.writers.values():
+            writer.stop()
+        for worker in self.workers:
+            worker.stop()
+        self.workers.clear()
+
+    def close(self) -> None:
+        self.stop()
+        for runner in self.runners.values():
+            runner.close()
+        for relay in self.relays.values():
+            relay.close()
+        self.router.close()
+        self.log.close()
+        self.wide.close()
+        self.cache.close()
+        if isinstance(self.channel, FileChannel):
+            self.channel.close()
+        self.coordination.close()
+        for database in self.databases.values():
+            database.close()
+
+
+def build(
+    settings: Settings, rng: random.Random | None = None, clock: Clock | None = None
+) -> System:
+    """Open (or create) the lab in ``settings.data_dir``. With ``rng`` its clock is simulated (``clock``,
+    where one goes on) and its ids are drawn from it, so that a run repeats exactly.
+    """
+    if clock is None:
+        clock = SystemClock() if rng is None else SimulatedClock()
+    return System(settings, clock, rng)
