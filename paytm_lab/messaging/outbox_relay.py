@@ -177,8 +177,8 @@ class LeadingRelay:
         return leadership is not None and leadership.held()
 
     def step(self) -> int:
-        """Like ``OutboxRelay.step``; 0 as well while somebody else leads. A leadership that may have
-        been lost is given up before anything is produced.
+        """Like ``OutboxRelay.step``; 0 as well while somebody else leads. A leadership that may
+        have been lost is given up before anything is produced.
         """
         with self._stepping:
             if self._closed or not self._lead():

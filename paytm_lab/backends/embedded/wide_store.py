@@ -1,0 +1,338 @@
+"""The wide store as one SQLite file. Writes are multi-row statements, one transaction a call."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import chain, groupby
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from paytm_lab.backends.embedded.sqlite_files import connect, make_directory, transaction, translate
+from paytm_lab.core.errors import BadInput, PaytmLabError, StoreError, Unavailable
+from paytm_lab.ports.wide_store import Row, WideTable
+
+_TYPES = {"text": "TEXT", "bigint": "INTEGER", "double": "REAL", "blob": "BLOB"}
+_CHUNKS = (128, 32, 8, 1)  # rows a statement: few texts, so that each stays prepared
+_SCAN_ROWS = 1_000
+_CATALOG = (
+    "CREATE TABLE IF NOT EXISTS wide_tables"
+    " (name TEXT PRIMARY KEY, declaration TEXT NOT NULL) STRICT"
+)
+_decode_rows = msgspec.json.Decoder(list[list[Any]]).decode
+_decode_indexes = msgspec.json.Decoder(list[int]).decode
+
+
+class _Table(NamedTuple):
+    name: str
+    key: tuple[str, ...]
+    partition_key: tuple[str, ...]
+    clustering_key: tuple[str, ...]
+    columns: Mapping[str, str]
+    as_json: bool  # SQLite's JSON keeps text and bigint exactly, but not double and blob
+
+
+def _quoted(name: str) -> str:
+    if not name.isidentifier() or not name.isascii():
+        raise BadInput(f"{name!r:.80} is not a name for a table or column")
+    return f'"{name}"'
+
+
+def _joined(names: Sequence[str], each: str = "{}") -> str:
+    return ", ".join(each.format(f'"{name}"') for name in names)
+
+
+class EmbeddedWideStore:
+    """A ``ports.wide_store.WideStore``. Several threads and processes may use one file.
+
+    ``available = False`` makes every call raise Unavailable, as a store that is gone does.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.available = True
+        self._path = path
+        self._place = path.name
+        self._write_lock = threading.Lock()
+        self._read_lock = threading.Lock()
+        self._statements: dict[tuple[str, str, tuple[str, ...], int], str] = {}
+        self._tables: dict[str, _Table] = {}
+        make_directory(path.parent)
+        self._writer = connect(path)
+        try:
+            self._reader = connect(path)
+            try:
+                with transaction(self._writer, self._place):
+                    self._writer.execute(_CATALOG)
+                self._load()
+            except BaseException:
+                self._reader.close()
+                raise
+        except BaseException:
+            self._writer.close()
+            raise
+
+    def _load(self) -> None:
+        rows = self._query("SELECT declaration FROM wide_tables", ())
+        for (declaration,) in rows:
+            table = msgspec.json.decode(declaration, type=WideTable)
+            self._tables[table.name] = _Table(
+                table.name,
+                (*table.partition_key, *table.clustering_key),
+                table.partition_key,
+                table.clustering_key,
+                table.columns,
+                not {"double", "blob"} & set(table.columns.values()),
+            )
+
+    def create_tables(self, tables: Sequence[WideTable]) -> None:
+        self._require_available()
+        for table in tables:
+            _require_sound(table)
+            with self._write_lock, transaction(self._writer, self._place):
+                self._create(table)
+        self._load()
+        self._statements.clear()
+
+    def _create(self, table: WideTable) -> None:
+        run = self._writer.execute
+        keys = (*table.partition_key, *table.clustering_key)
+        required = " NOT NULL"
+        columns = ", ".join(
+            f"{_quoted(n)} {_TYPES[t]}{required if n in keys else ''}"
+            for n, t in table.columns.items()
+        )
+        run(
+            f"CREATE TABLE IF NOT EXISTS {_quoted(table.name)}"
+            f" ({columns}, PRIMARY KEY ({_joined(keys)})) STRICT"
+        )
+        # A table made before its declaration grew gets the new columns.
+        there = {row[1] for row in run(f"PRAGMA table_info({_quoted(table.name)})").fetchall()}
+        for name, kind in table.columns.items():
+            if name not in there:
+                run(f"ALTER TABLE {_quoted(table.name)} ADD COLUMN {_quoted(name)} {_TYPES[kind]}")
+        declaration = msgspec.json.encode(table).decode()
+        run("INSERT OR REPLACE INTO wide_tables VALUES (?, ?)", (table.name, declaration))
+
+    def _require_available(self) -> None:
+        if not self.available:
+            raise Unavailable("the wide store does not answer", place=self._place)
+
+    def _table(self, name: str) -> _Table:
+        self._require_available()
+        table = self._tables.get(name)
+        if table is None:
+            self._load()  # another process may have made it
+            table = self._tables.get(name)
+        if table is None:
+            raise BadInput(f"{name!r:.80} is not a table of the wide store", place=self._place)
+        return table
+
+    def _query(self, sql: str, parameters: Sequence[Any]) -> list[Any]:
+        try:
+            with self._read_lock:
+                return self._reader.execute(sql, parameters).fetchall()
+        except (sqlite3.Error, ValueError, OverflowError) as error:
+            raise _translated(error, self._place) from error
+
+    def upsert(self, table: str, rows: Sequence[Row]) -> None:
+        declared = self._table(table)
+        # Rows that name the same columns go together, in the order given.
+        runs = [(columns, list(group)) for columns, group in groupby(rows, key=tuple)]
+        for columns, _ in runs:
+            _require_columns(declared, columns, self._place)
+        if runs:
+            with self._write_lock, _writing(self._writer, self._place):
+                for columns, group in runs:
+                    self._write(declared, "upsert", columns, [row.values() for row in group])
+
+    def insert_if_absent(self, table: str, rows: Sequence[Row]) -> list[bool]:
+        declared = self._table(table)
+        for row in rows:
+            _require_columns(declared, tuple(row), self._place)
+        keys = [tuple(row[name] for name in declared.key) for row in rows]
+        new = [False] * len(rows)
+        with self._write_lock, _writing(self._writer, self._place):
+            seen = {keys[i] for i in self._existing(declared, keys)}
+            for i, key in enumerate(keys):
+                if key not in seen:
+                    seen.add(key)
+                    new[i] = True
+            wanted = [row for row, is_new in zip(rows, new, strict=True) if is_new]
+            for columns, group in groupby(wanted, key=tuple):
+                self._write(declared, "insert", columns, [row.values() for row in group])
+        return new
+
+    def _existing(self, table: _Table, keys: Sequence[tuple[Any, ...]]) -> list[int]:
+        """The indexes of the keys that are there, asked within the open transaction."""
+        found: list[int] = []
+        on = " AND ".join(f't."{n}" = v.column{i}' for i, n in enumerate(table.key, 2))
+        done = 0
+        for size in _CHUNKS:
+            sql = self._statements.get((table.name, "existing", (), size))
+            if sql is None:
+                one = "(" + ",".join("?" * (len(table.key) + 1)) + ")"
+                values = ",".join([one] * size)
+                sql = (
+                    f"SELECT json_group_array(v.column1) FROM (VALUES {values}) AS v"
+                    f' CROSS JOIN "{table.name}" AS t ON {on}'
+                )
+                self._statements[table.name, "existing", (), size] = sql
+            while len(keys) - done >= size:
+                part = range(done, done + size)
+                parameters = list(chain.from_iterable((i, *keys[i]) for i in part))
+                found += _decode_indexes(self._writer.execute(sql, parameters).fetchone()[0])
+                done += size
+        return found
+
+    def _write(
+        self, table: _Table, kind: str, columns: tuple[str, ...], rows: Sequence[Any]
+    ) -> None:
+        done = 0
+        for size in _CHUNKS:
+            if len(rows) - done < size:
+                continue
+            sql = self._statements.get((table.name, kind, columns, size))
+            if sql is None:
+                sql = _write_sql(table, kind, columns, size)
+                self._statements[table.name, kind, columns, size] = sql
+            while len(rows) - done >= size:
+                self._writer.execute(sql, list(chain.from_iterable(rows[done : done + size])))
+                done += size
+
+    def fetch(self, table: str, keys: Sequence[tuple[Any, ...]]) -> dict[tuple[Any, ...], Row]:
+        declared = self._table(table)
+        _require_keys(declared.key, keys, self._place)
+        names = tuple(declared.columns)
+        at = [names.index(name) for name in declared.key]
+        found: dict[tuple[Any, ...], Row] = {}
+        done = 0
+        for size in _CHUNKS:
+            if len(keys) - done < size:
+                continue
+            sql = self._fetch_sql(declared, names, size)
+            while len(keys) - done >= size:
+                rows = self._query(sql, list(chain.from_iterable(keys[done : done + size])))
+                if declared.as_json:
+                    rows = _decode_rows(rows[0][0])
+                for row in rows:
+                    found[tuple(row[i] for i in at)] = dict(zip(names, row, strict=True))
+                done += size
+        return found
+
+    def _fetch_sql(self, table: _Table, names: tuple[str, ...], size: int) -> str:
+        sql = self._statements.get((table.name, "fetch", (), size))
+        if sql is None:
+            one = "(" + ",".join("?" * len(table.key)) + ")"
+            # One row out where the types allow it: each row costs a turn of the interpreter lock.
+            columns = _joined(names, "t.{}")
+            wanted = f"json_group_array(json_array({columns}))" if table.as_json else columns
+            # CROSS JOIN keeps the order: for each key a look into the index, never a scan.
+            on = " AND ".join(f't."{n}" = v.column{i}' for i, n in enumerate(table.key, 1))
+            sql = (
+                f"SELECT {wanted} FROM (VALUES {','.join([one] * size)}) AS v"
+                f' CROSS JOIN "{table.name}" AS t ON {on}'
+            )
+            self._statements[table.name, "fetch", (), size] = sql
+        return sql
+
+    def partition(self, table: str, key: tuple[Any, ...], rows_max: int = 10_000) -> list[Row]:
+        declared = self._table(table)
+        _require_keys(declared.partition_key, [key], self._place)
+        names = tuple(declared.columns)
+        order = f" ORDER BY {_joined(declared.clustering_key)}" if declared.clustering_key else ""
+        where = " AND ".join(f'"{name}" = ?' for name in declared.partition_key)
+        sql = f'SELECT {_joined(names)} FROM "{declared.name}" WHERE {where}{order} LIMIT ?'
+        if declared.as_json:
+            sql = f"SELECT json_group_array(json_array({_joined(names)})) FROM ({sql})"
+        rows = self._query(sql, (*key, rows_max))
+        if declared.as_json:
+            rows = _decode_rows(rows[0][0])
+        return [dict(zip(names, row, strict=True)) for row in rows]
+
+    def scan(self, table: str) -> Iterator[Row]:
+        declared = self._table(table)
+        return self._scan(declared)
+
+    def _scan(self, table: _Table) -> Iterator[Row]:
+        # A connection of its own: one snapshot, however long the caller takes, and nobody waits.
+        names = tuple(table.columns)
+        connection = connect(self._path)
+        try:
+            cursor = connection.execute(f'SELECT {_joined(names)} FROM "{table.name}"')
+            while rows := cursor.fetchmany(_SCAN_ROWS):
+                for row in rows:
+                    yield dict(zip(names, row, strict=True))
+        except sqlite3.Error as error:
+            raise _translated(error, self._place) from error
+        finally:
+            connection.close()
+
+    def count(self, table: str) -> int:
+        declared = self._table(table)
+        return int(self._query(f'SELECT count(*) FROM "{declared.name}"', ())[0][0])
+
+    def close(self) -> None:
+        with self._write_lock, self._read_lock:
+            self._writer.close()
+            self._reader.close()
+
+
+def _write_sql(table: _Table, kind: str, columns: tuple[str, ...], size: int) -> str:
+    one = "(" + ",".join("?" * len(columns)) + ")"
+    sql = f'INSERT INTO "{table.name}" ({_joined(columns)}) VALUES {",".join([one] * size)}'
+    if kind == "insert":
+        return sql
+    sets = ", ".join(f'"{n}" = excluded."{n}"' for n in columns if n not in table.key)
+    return f"{sql} ON CONFLICT ({_joined(table.key)}) DO " + (
+        f"UPDATE SET {sets}" if sets else "NOTHING"
+    )
+
+
+@contextmanager
+def _writing(connection: sqlite3.Connection, place: str) -> Iterator[None]:
+    try:
+        with transaction(connection, place):
+            yield
+    except StoreError as error:
+        if isinstance(error.__cause__, sqlite3.Error):
+            raise _translated(error.__cause__, place) from error
+        raise
+    except (ValueError, OverflowError) as error:
+        raise _translated(error, place) from error
+
+
+def _translated(error: Exception, place: str) -> PaytmLabError:
+    """What SQLite says about a value is the caller's mistake; all else is the store's trouble."""
+    if isinstance(error, sqlite3.ProgrammingError) and "closed" in str(error):
+        return Unavailable("the wide store is closed", place=place)
+    about_values = sqlite3.IntegrityError | sqlite3.ProgrammingError | sqlite3.InterfaceError
+    if isinstance(error, about_values) or not isinstance(error, sqlite3.Error):
+        return BadInput(f"a value that the table cannot hold: {error}", place=place)
+    return translate(error, place)
+
+
+def _require_sound(table: WideTable) -> None:
+    key = (*table.partition_key, *table.clustering_key)
+    if not table.partition_key or not set(key) <= set(table.columns):
+        raise BadInput("the key must be among the columns, and not empty", place=table.name)
+    unknown = set(table.columns.values()) - set(_TYPES)
+    if unknown:
+        raise BadInput(f"{min(unknown)!r} is not a type of column", place=table.name)
+
+
+def _require_columns(table: _Table, columns: tuple[str, ...], place: str) -> None:
+    unknown = [name for name in columns if name not in table.columns]
+    if unknown:
+        raise BadInput(f"{table.name} has no column {unknown[0]!r:.80}", place=place)
+    missing = [name for name in table.key if name not in columns]
+    if missing:
+        raise BadInput(f"a row of {table.name} needs {missing[0]}", place=place)
+
+
+def _require_keys(names: tuple[str, ...], keys: Sequence[tuple[Any, ...]], place: str) -> None:
+    if any(len(key) != len(names) for key in keys):
+        raise BadInput(f"a key here has {len(names)} values: {', '.join(names)}", place=place)
