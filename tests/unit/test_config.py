@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -149,6 +150,12 @@ def test_any_text_is_a_value_or_a_named_error(name: str, value: str) -> None:
     else:
         assert refusal.message.startswith(f"{name}=")
         assert refusal.remedy.startswith("Give ")
+
+
+def test_every_setting_is_used() -> None:
+    """A setting that changes nothing would be a lie."""
+    code = "".join(p.read_text() for p in PACKAGE.rglob("*.py") if p.name != "config.py")
+    assert [n for n in Settings.model_fields if not re.search(rf"\.{n}\b", code)] == []
 
 
 def test_only_config_reads_the_environment() -> None:
