@@ -109,7 +109,7 @@ def decisions(features: pd.DataFrame, *, profile: str = "embedded") -> go.Figure
         profile=profile,
         x="payments (logarithmic)",
         y="rule",
-        height=240 + 60 * len(table),
+        height=90 + 60 * len(table),
         layout={"barmode": "group"},
     )
     log_axis(fig, "x", low=0.7, high=3 * len(features))
@@ -145,11 +145,10 @@ def event_counts(events: pd.DataFrame, *, profile: str = "embedded") -> go.Figur
         x="events (logarithmic)",
         y="event type",
         note=f"none seen of: {', '.join(zero)}" if len(zero) else "",
-        height=190 + 25 * len(events),
+        height=70 + 25 * len(events),
         layout={"barmode": "overlay"},
     )
     fig.update_yaxes(categoryorder="array", categoryarray=ordered["type"], ticks="")
-    fig.update_layout(legend={"y": 1.0, "font": {"size": 11}})
     log_axis(fig, "x", low=0.5, high=20 * float(events["events"].max()))
     return fig
 
@@ -186,16 +185,20 @@ def verdict(checks: pd.DataFrame, *, profile: str = "embedded") -> go.Figure:
         },
     )
     passed = int((checks["state"] == "passed").sum())
-    fig = figure(
+    return figure(
         [table],
         title=f"{title}: {state}, {passed} of {len(checks)} checks passed",
         profile=profile,
         x="",
         y="",
-        height=200 + 46 * len(checks),
+        height=60 + 28 * len(checks),
+        narrow={"height": 150 + sum(map(_narrow_row_height, checks["check"], checks["detail"]))},
     )
-    fig.update_layout(margin={"l": 14, "r": 14})
-    return fig
+
+
+def _narrow_row_height(check: str, detail: str) -> int:
+    """Pixels of a table's row whose texts wrap at about 16 and 26 characters on a phone."""
+    return 16 + 16 * max(-(-len(str(check)) // 16), -(-len(str(detail)) // 26))
 
 
 def balance_drift(

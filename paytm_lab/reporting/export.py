@@ -96,7 +96,7 @@ class _Counter:
 
 def _plain(markdown: str) -> str:
     words = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", " ".join(markdown.split()))
-    return re.sub(r"[*`_]{1,2}(?=\S)|(?<=\S)[*`]{1,2}", "", words) if "`" in words else words
+    return re.sub(r"[*`]", "", words)
 
 
 def _cell(cell: Any, charts: _Counter, place: str) -> Iterator[str]:

@@ -22,9 +22,9 @@ INK = "#1f2430"
 GRID = "#e3e6ea"
 SERIES = (BLUE, ORANGE, GREEN, PURPLE, RED, GREY)
 
-# About what 360 pixels hold at the title's size; Plotly does not wrap text by itself.
-TITLE_CHARS = 40
-SUBTITLE_CHARS = 54
+# What a line holds at the title's and the subtitle's size; Plotly does not wrap text by itself.
+WIDE_CHARS = (84, 120)
+NARROW_CHARS = (40, 54)
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
 
@@ -36,109 +36,130 @@ def figure(
     x: str,
     y: str,
     note: str = "",
-    height: int = 380,
+    height: int = 300,
+    head: int = 0,
+    head_narrow: int = 0,
     layout: Mapping[str, Any] | None = None,
+    narrow: Mapping[str, Any] | None = None,
 ) -> go.Figure:
     """A figure in the house style. ``title`` says what to look at, ``x`` and ``y`` carry units,
-    ``note`` (one short sentence) stands beside the profile under the title.
+    ``note`` (one short sentence) stands beside the profile under the title. ``height`` and ``head``
+    (room above the plot that a chart needs for itself, ``head_narrow`` on a phone) are pixels.
+
+    The layout is for a wide place; ``layout.meta.narrow`` holds what to change (merged over it, and
+    ``narrow`` merged into that) where the figure is less than 620 pixels wide: page.js does so.
     """
     below = f"measured on: {profile}" + (f" · {note}" if note else "")
-    title_lines = textwrap.wrap(title, TITLE_CHARS)
-    note_lines = textwrap.wrap(below, SUBTITLE_CHARS)
     named = [t.name for t in traces if getattr(t, "showlegend", False) is not False and t.name]
-    legend = len(named) > 1
-    # As many lines as the legend takes on a phone: an entry is a 40 pixel mark and its words.
-    legend_lines = -(-sum(40 + 7 * len(name) for name in named) // 330) if legend else 0
-    # In pixels from the top: title, subtitle, legend, plot. Margins are fixed so that nothing
-    # overlaps.
-    top = 22 + 21 * len(title_lines) + 16 * len(note_lines) + (10 + 21 * legend_lines)
+    wide = _heading(title, below, named, WIDE_CHARS, 760, height, head)
+    small = _heading(title, below, named, NARROW_CHARS, 330, height, head_narrow or head)
     fig = go.Figure(data=list(traces))
     fig.update_layout(
         template="none",
-        height=height + top - 100,
-        margin={"l": 12, "r": 16, "t": top, "b": 12},
+        margin={"l": 12, "r": 16, "b": 12},
         font={"family": FONT, "size": 12, "color": INK},
         paper_bgcolor="#ffffff",
         plot_bgcolor="#ffffff",
         colorway=list(SERIES),
-        title={
-            "text": "<br>".join(title_lines),
-            "x": 0.0,
-            "xref": "container",
-            "pad": {"l": 14, "t": 14},
-            "y": 1.0,
-            "yref": "container",
-            "yanchor": "top",
-            "xanchor": "left",
-            "font": {"size": 16, "weight": 600, "color": INK},
-            "subtitle": {"text": "<br>".join(note_lines), "font": {"size": 11.5, "color": GREY}},
-        },
-        showlegend=legend,
-        legend={
-            "orientation": "h",
-            "traceorder": "normal",
-            "x": 0.0,
-            "xanchor": "left",
-            "y": 1.0,
-            "yanchor": "bottom",
-            "font": {"size": 12},
-        },
+        title=_TITLE,
+        showlegend=len(named) > 1,
+        legend=_LEGEND,
         hoverlabel={"font": {"family": FONT}},
         barcornerradius=3,
         bargap=0.25,
-        meta={"profile": profile},
+        meta={"profile": profile, "narrow": merge(small, narrow or {})},
     )
-    axis = {
-        "automargin": True,
-        "gridcolor": GRID,
-        "zerolinecolor": GRID,
-        "linecolor": GREY,
-        "ticks": "outside",
-        "ticklen": 4,
-        "tickcolor": GRID,
-        "tickfont": {"size": 11.5},
-    }
-    fig.update_xaxes(**axis, title={"text": x, "font": {"size": 12}, "standoff": 8})
-    fig.update_yaxes(**axis, title={"text": y, "font": {"size": 12}, "standoff": 8})
+    fig.update_layout(**wide)
+    fig.update_xaxes(**_AXIS, title={"text": x, "font": {"size": 12}, "standoff": 8})
+    fig.update_yaxes(**_AXIS, title={"text": y, "font": {"size": 12}, "standoff": 8})
     if layout:
         fig.update_layout(**layout)
     return fig
 
 
+def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested dictionaries, ``above`` winning."""
+    merged = dict(below)
+    for key, value in above.items():
+        held = merged.get(key)
+        both = isinstance(held, Mapping) and isinstance(value, Mapping)
+        merged[key] = merge(held, value) if both else value  # type: ignore[arg-type]
+    return merged
+
+
+def _heading(
+    title: str,
+    below: str,
+    named: Sequence[str],
+    chars: tuple[int, int],
+    width: int,
+    height: int,
+    head: int,
+) -> dict[str, Any]:
+    """Title, subtitle, and the room that they and the legend take: nothing may overlap."""
+    title_lines = textwrap.wrap(title, chars[0])
+    note_lines = textwrap.wrap(below, chars[1])
+    # An entry of the legend is a 40 pixel mark and its words.
+    legend = -(-sum(40 + 7 * len(name) for name in named) // width) if len(named) > 1 else 0
+    # Plotly sets a title of several lines about half a line too high.
+    pad = 14 if len(title_lines) == 1 else 24
+    top = 18 + pad + 21 * len(title_lines) + 16 * len(note_lines) + 21 * legend + head
+    return {
+        "title": {
+            "text": "<br>".join(title_lines),
+            "subtitle": {"text": "<br>".join(note_lines)},
+            "pad": {"t": pad, "l": 14},
+        },
+        "margin": {"t": top},
+        "height": height + top,
+    }
+
+
+_TITLE = {
+    "x": 0.0,
+    "xref": "container",
+    "xanchor": "left",
+    "y": 1.0,
+    "yref": "container",
+    "yanchor": "top",
+    "font": {"size": 16, "weight": 600, "color": INK},
+    "subtitle": {"font": {"size": 11.5, "color": GREY}},
+}
+_LEGEND = {
+    "orientation": "h",
+    "traceorder": "normal",
+    "x": 0.0,
+    "xanchor": "left",
+    "y": 1.0,
+    "yanchor": "bottom",
+    "font": {"size": 12},
+}
+_AXIS = {
+    "automargin": True,
+    "gridcolor": GRID,
+    "zerolinecolor": GRID,
+    "linecolor": GREY,
+    "ticks": "outside",
+    "ticklen": 4,
+    "tickcolor": GRID,
+    "tickfont": {"size": 11.5},
+}
+
+
 def sentence(text: str, *, title: str, profile: str) -> go.Figure:
     """In place of an empty panel: a small figure that says why there is nothing to draw."""
-    fig = go.Figure(
-        go.Scatter(
-            x=[0],
-            y=[0],
-            mode="text",
-            text=["<br>".join(textwrap.wrap(text, 44))],
-            textfont={"size": 14, "color": INK},
-            hoverinfo="skip",
-            showlegend=False,
-        )
+    said = go.Scatter(
+        x=[0],
+        y=[0],
+        mode="text",
+        text=["<br>".join(textwrap.wrap(text, 44))],
+        textfont={"size": 14, "color": INK},
+        hoverinfo="skip",
+        showlegend=False,
     )
-    lines = textwrap.wrap(title, TITLE_CHARS)
-    fig.update_layout(
-        template="none",
-        height=180,
-        margin={"l": 14, "r": 14, "t": 46 + 21 * len(lines), "b": 14},
-        font={"family": FONT, "color": INK},
-        title={
-            "text": "<br>".join(lines),
-            "x": 0.0,
-            "xref": "container",
-            "y": 1.0,
-            "yanchor": "top",
-            "xanchor": "left",
-            "pad": {"l": 14, "t": 14},
-            "font": {"size": 16, "weight": 600},
-            "subtitle": {"text": f"measured on: {profile}", "font": {"size": 11.5, "color": GREY}},
-        },
-        xaxis={"visible": False, "fixedrange": True},
-        yaxis={"visible": False, "fixedrange": True},
-        meta={"profile": profile, "why_empty": text},
-    )
+    fig = figure([said], title=title, profile=profile, x="", y="", height=110)
+    fig.update_xaxes(visible=False, fixedrange=True)
+    fig.update_yaxes(visible=False, fixedrange=True)
     return fig
 
 

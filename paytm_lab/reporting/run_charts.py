@@ -261,7 +261,7 @@ def outcomes(payments: pd.DataFrame, *, profile: str = "embedded") -> go.Figure:
         profile=profile,
         x="payments (logarithmic)",
         y="state and reason",
-        height=250 + 34 * len(counts),
+        height=120 + 34 * len(counts),
     )
     log_axis(fig, "x", low=0.7, high=total * 1.6)
     return fig

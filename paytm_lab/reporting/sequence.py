@@ -51,7 +51,10 @@ def sequence(
         profile=profile,
         x="",
         y="time since the first step (ms)",
-        height=int(150 + 34 * -bottom),
+        height=int(20 + 36 * -bottom),
+        head=34,
+        head_narrow=64,
+        narrow={"xaxis": {"ticktext": _staggered(used)}},
     )
     lane_lines = [
         {
@@ -70,7 +73,8 @@ def sequence(
         side="top",
         range=[-0.45, len(used) - 0.55],
         tickvals=list(place.values()),
-        ticktext=["<br>".join(textwrap.wrap(name, 11)) for name in used],
+        ticktext=[_in_lines(name) for name in used],
+        tickangle=0,
         tickfont={"size": 11.5, "weight": 600},
         showgrid=False,
         zeroline=False,
@@ -86,8 +90,16 @@ def sequence(
         ticks="",
         fixedrange=True,
     )
-    fig.update_layout(margin={"t": fig.layout.margin.t + 34})
     return fig
+
+
+def _in_lines(name: str) -> str:
+    return "<br>".join(escape(line) for line in textwrap.wrap(name, 11))
+
+
+def _staggered(names: Sequence[str]) -> list[str]:
+    """Every second name raised by two lines: on a phone, neighbours would touch."""
+    return [_in_lines(name) + "<br> <br> " * (place % 2) for place, name in enumerate(names)]
 
 
 def _lanes_used(steps: pd.DataFrame, lanes: Sequence[str]) -> list[str]:
@@ -108,6 +120,7 @@ def _arrow(here: int, there: int, row: float, label: str, when: str) -> go.Scatt
             "size": [10] if alone else [0, 12],
             "symbol": "diamond" if alone else "arrow",
             "angleref": "up" if alone else "previous",
+            "line": {"width": 0},
             "opacity": 1,
         },
         showlegend=False,
@@ -130,5 +143,7 @@ def _label(here: int, there: int, row: float, lines: list[str], lanes: int) -> d
         "align": "left" if to_the_right else "right",
         "text": "<br>".join(escape(line) for line in lines),
         "font": {"size": 11.5, "color": INK},
+        "bgcolor": "#ffffff",
+        "borderpad": 1,
         "showarrow": False,
     }
