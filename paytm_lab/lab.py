@@ -15,11 +15,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
+from functools import cached_property, partial
 from hashlib import blake2b
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from paytm_lab import wiring
 from paytm_lab.config import Settings
@@ -34,15 +34,17 @@ from paytm_lab.ledger.evaluate import outcome_of
 from paytm_lab.ledger.operations import Outcome, PaymentRequest, Result, SetAccountState
 from paytm_lab.ledger.queries import AccountView, ReviewRow
 from paytm_lab.ledger.recovery import RecoveryReport
-from paytm_lab.ledger.replay import ReplayReport, replay
-from paytm_lab.reporting.charts import Charts
 from paytm_lab.reporting.results import RunResult
-from paytm_lab.reporting.trace import Trace, trace
 from paytm_lab.simulation import faults
 from paytm_lab.simulation.driver import Ack, LoadDriver, Posted
 from paytm_lab.simulation.payments import Workload
 from paytm_lab.simulation.stepping import Moved, Stepper
 from paytm_lab.simulation.transfers_file import TransfersFile
+
+if TYPE_CHECKING:
+    from paytm_lab.ledger.replay import ReplayReport
+    from paytm_lab.reporting.charts import Charts
+    from paytm_lab.reporting.trace import Trace
 
 OnProgress = Callable[[str, int, int | None], None]
 ACCOUNTS_IN_FLIGHT = 2048
@@ -102,7 +104,6 @@ class Lab:
         self.profile = self.settings.profile
         self.data = folder
         self.deterministic = deterministic
-        self.charts = Charts(self.profile, self.settings.review_score)
         self.recovered: RecoveryReport | None = None
         self.crashed_at = ""
         self._relay = relay
@@ -179,6 +180,14 @@ class Lab:
         if self._system is None:
             raise BadInput("the lab is not open", remedy="Use `with Lab(...) as lab:` or lab.open().")
         return self._system
+
+    @cached_property
+    def charts(self) -> Charts:
+        """The charts of this profile: ``lab.charts.shard_balance(run)``."""
+        # Plotly takes longer to import than a small lab takes to open.
+        from paytm_lab.reporting.charts import Charts
+
+        return Charts(self.profile, self.settings.review_score)
 
     def _note_crash(self, point: str) -> None:
         self.crashed_at = point
@@ -303,6 +312,8 @@ class Lab:
 
     def trace(self, payment_id: str) -> Trace:
         """The real sequence of one payment, with times; draws itself in a notebook."""
+        from paytm_lab.reporting.trace import trace
+
         raw = parse_payment_id(payment_id)
         system = self.system
         return trace(
@@ -462,6 +473,8 @@ class Lab:
 
     def replay(self) -> ReplayReport:
         """Rebuild every balance from payment_events and compare it with the ledger's."""
+        from paytm_lab.ledger.replay import replay
+
         return replay(self.system.log, self.system.databases)
 
     def state_hash(self) -> str:

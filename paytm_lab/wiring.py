@@ -35,6 +35,7 @@ from paytm_lab.fraud.lists import FraudLists
 from paytm_lab.fraud.registry import ModelRegistry
 from paytm_lab.fraud.rules import RuleSettings
 from paytm_lab.fraud.scorer import Scorer
+from paytm_lab.fraud.tables import FEATURES
 from paytm_lab.fraud.tables import WIDE_TABLES as FRAUD_TABLES
 from paytm_lab.ledger import queries, schema
 from paytm_lab.ledger.admission import Admission
@@ -44,6 +45,7 @@ from paytm_lab.ledger.reviews import Reviews
 from paytm_lab.ledger.shard_writer import ShardWriter
 from paytm_lab.ledger.transfers import TransferEngine
 from paytm_lab.messaging.consumer import ConsumerRunner, Handler
+from paytm_lab.messaging.health import HealthMonitor
 from paytm_lab.messaging.outbox_relay import LeadingRelay, OutboxRelay
 from paytm_lab.messaging.topics import GROUPS, PARTITIONS, consumer_lag, dead_letter
 from paytm_lab.messaging.worker import Worker
@@ -59,6 +61,7 @@ WIDE_TABLES = (*FRAUD_TABLES, *ANALYTICS_TABLES, *NOTIFICATION_TABLES)
 RELAY = "relay"
 POLL_S = 0.1
 RELAY_IDLE_S = 0.005
+HEALTH_IDLE_S = 0.5
 DRAIN_PAUSE_S = 0.03
 READ_RECORDS_MAX = 5_000
 
@@ -91,6 +94,7 @@ class System:
         self._open_ledger(rng)
         self._open_relays()
         self._open_consumers()
+        self.health = self._health()
         self.workers: list[Worker] = []
         self.on_crash: Callable[[str], None] = lambda point: None
 
@@ -218,6 +222,18 @@ class System:
             for group, handler in sorted(handlers.items())
         }
 
+    def _health(self) -> HealthMonitor:
+        parts: dict[str, Callable[[], object]] = {
+            f"shard-{shard}": database.ping for shard, database in self.databases.items()
+        }
+        parts |= {
+            "event-log": partial(self.log.end_offsets, str(Topic.PAYMENT)),
+            "cache": partial(self.cache.get, "health"),
+            "wide-store": partial(self.wide.fetch, FEATURES, [("health",)]),
+            "coordination": partial(self.coordination.read_document, "health"),
+        }
+        return HealthMonitor(parts, self.log, self.clock)
+
     def reach(self, point: str) -> None:
         """A named point between two steps of the protocol; a fault may be set on it."""
         action = self.fault_points.get(point)
@@ -230,6 +246,7 @@ class System:
         """Give the relays and the named consumers (None: all) threads."""
         if relay:
             self.workers.append(Worker(RELAY, self.relay_step, RELAY_IDLE_S))
+            self.workers.append(Worker("health", self.health.step, HEALTH_IDLE_S))
         for group in self.runners if consumers is None else consumers:
             self.workers.append(Worker(group, partial(self.runners[group].step, POLL_S), 0.0))
         for worker in self.workers:
@@ -246,6 +263,7 @@ class System:
             steps |= {
                 f"relay of shard {shard}": leading.step for shard, leading in self.relays.items()
             }
+            steps["health monitor"] = self.health.step
         for group in self.runners if consumers is None else consumers:
             steps[f"consumer {group}"] = self.runners[group].step
         return steps

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
-from paytm_lab.reporting import frames
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class RunResult:
@@ -56,24 +55,24 @@ class RunResult:
     @cached_property
     def payments(self) -> pd.DataFrame:
         """One row a payment that this run made (frames.PAYMENT_COLUMNS), in order of submission."""
-        return frames.payments_frame(self._read_payments()).sort_values(
+        return _frames().payments_frame(self._read_payments()).sort_values(
             "submitted_s", ignore_index=True
         )
 
     @cached_property
     def shards(self) -> pd.DataFrame:
         """One row a shard (frames.SHARD_COLUMNS), as the shards stand now."""
-        return frames.shards_frame(self._read_shards())
+        return _frames().shards_frame(self._read_shards())
 
     @cached_property
     def features(self) -> pd.DataFrame:
         """One row a scored payment of the lab (frames.FEATURE_COLUMNS)."""
-        return frames.features_frame(self._read_features())
+        return _frames().features_frame(self._read_features())
 
     @cached_property
     def events(self) -> pd.DataFrame:
         """Events in the log by topic and type (frames.EVENT_COLUMNS)."""
-        return frames.events_frame(self._read_events())
+        return _frames().events_frame(self._read_events())
 
     @property
     def payments_per_s(self) -> float:
@@ -119,3 +118,10 @@ class RunResult:
             if value not in ({}, 0, "")
         )
         return f"<table>{cells}</table>"
+
+
+def _frames() -> Any:
+    # pandas takes half a second to import, which a run on the command line does not need.
+    from paytm_lab.reporting import frames
+
+    return frames

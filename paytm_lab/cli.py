@@ -1,0 +1,294 @@
+"""The command line: parse, build the call, hand it over to ``verbs``. The same verbs serve people and CI."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from paytm_lab.terminal import errors_in_words
+
+app = typer.Typer(
+    name="paytm-lab",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help=(
+        "A lab around a real sharded payment system: run it, break it, audit it, read what happened.\n\n"
+        "Start with [bold]paytm-lab report[/bold], or [bold]paytm-lab run --users 1000 --payments 5000[/bold]."
+        "\n\nExit codes: 0 done and clean, 1 the audit found something, 2 bad usage or input, 3 a needed part"
+        " is missing or down, 4 the verdict is unknown."
+    ),
+)
+
+Profile = Annotated[str, typer.Option(help="Which backends: embedded (nothing to start).")]
+Data = Annotated[
+    Path | None,
+    typer.Option(help="Folder with all state of a lab.", show_default="a folder of the user's data directory"),
+]
+Seed = Annotated[int | None, typer.Option(help="Seed of everything random; drawn and printed when not given.")]
+Shards = Annotated[int | None, typer.Option(help="Shards of a new lab (default 4); an existing one keeps its own.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Results only: no progress, no hints.")]
+Json = Annotated[bool, typer.Option("--json", help="The result as one JSON line.")]
+Users = Annotated[int, typer.Option(help="Users '1'..'N' of a generated workload.")]
+Payments = Annotated[int, typer.Option(help="Payments of a generated workload.")]
+Zipf = Annotated[float, typer.Option("--zipf-s", help="How unequal activity is; 0: all users alike.")]
+Share = Annotated[
+    float | None,
+    typer.Option("--cross-shard-share", help="Share of payments between two shards, 0..1.", show_default="left to chance"),
+]
+Transfers = Annotated[
+    str | None,
+    typer.Option(metavar="FILE.csv", help="Your own payments ('-': standard input). PaySim, AMLSim and Fraud-Detection-Handbook headers are known."),
+]
+Mapping = Annotated[
+    str | None, typer.Option("--map", metavar="from=COL,to=COL,amount=COL,...", help="Which column is what (also id, time, opening).")
+]
+Opening = Annotated[
+    str | None, typer.Option("--opening-balance", metavar="RUPEES", help="Opening balance of every user of the file.", show_default="a mapped column, else just enough")
+]
+InFlight = Annotated[int, typer.Option(min=1, max=1_000_000, help="Payments that wait for their answer at a time.")]
+
+
+def _common(profile: str, data: Path | None, seed: int | None, shards: int | None, quiet: bool, as_json: bool) -> Any:
+    from paytm_lab.verbs.common import Common
+
+    return Common(profile, data, seed, shards, quiet or as_json, as_json)
+
+
+def _source(
+    users: int, payments: int, zipf_s: float, share: float | None, transfers: str | None, mapping: str | None, opening: str | None
+) -> Any:
+    from paytm_lab.core.errors import InvalidSetting
+    from paytm_lab.verbs.common import Source
+
+    if transfers is None and (mapping or opening):
+        raise InvalidSetting("--map and --opening-balance go with --transfers", remedy="Name the file too.")
+    return Source(users, payments, zipf_s, share, transfers, mapping, opening)
+
+
+@app.command()
+def run(
+    users: Users = 10_000,
+    payments: Payments = 50_000,
+    zipf_s: Zipf = 0.99,
+    cross_shard_share: Share = None,
+    transfers: Transfers = None,
+    mapping: Mapping = None,
+    opening_balance: Opening = None,
+    in_flight: InFlight = 1024,
+    deterministic: Annotated[bool, typer.Option("--deterministic", help="One thread, a simulated clock: the same seed repeats every event; prints their hash.")] = False,
+    fraud_gate: Annotated[str | None, typer.Option(help="after | before | off: when a payment is scored.", show_default="after")] = None,
+    no_relay: Annotated[bool, typer.Option("--no-relay", help="Leave the outboxes to another process (paytm-lab relay).")] = False,
+    no_consumers: Annotated[bool, typer.Option("--no-consumers", help="Leave the log to other processes (paytm-lab consume).")] = False,
+    profile: Profile = "embedded",
+    data: Data = None,
+    seed: Seed = None,
+    shards: Shards = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+    ack_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
+    crash_at: Annotated[str | None, typer.Option(hidden=True)] = None,
+) -> None:
+    """Post payments, relay and consume their events, audit, print the verdict.
+
+    A file's payments have keys: running the same file again posts nothing. Rows that are no payments are
+    listed in rejects.csv in the data folder.
+    """
+    from paytm_lab.verbs import run as verb
+
+    with errors_in_words(as_json):
+        common = _common(profile, data, seed, shards, quiet, as_json)
+        source = _source(users, payments, zipf_s, cross_shard_share, transfers, mapping, opening_balance)
+        code = verb.run(
+            common, source, in_flight=in_flight, deterministic=deterministic, fraud_gate=fraud_gate,
+            ack_fd=ack_fd, crash_at=crash_at, relay=not no_relay, consumers=not no_consumers,
+        )  # fmt: skip
+    raise SystemExit(code)
+
+
+@app.command()
+def report(
+    users: Users = 10_000,
+    payments: Payments = 50_000,
+    zipf_s: Zipf = 0.99,
+    cross_shard_share: Share = None,
+    transfers: Transfers = None,
+    mapping: Mapping = None,
+    opening_balance: Opening = None,
+    in_flight: InFlight = 256,
+    every_notebook: Annotated[bool, typer.Option("--all", help="All notebooks, not only 00 to 04.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder of the site; an earlier report there is replaced.")] = Path("build/report"),
+    notebooks: Annotated[Path, typer.Option(help="Folder of the notebooks.")] = Path("notebooks"),
+    profile: Profile = "embedded",
+    data: Data = None,
+    seed: Seed = None,
+    shards: Shards = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Payments in, audited ledger and report out: one linked site that opens from the disk, offline.
+
+    Without --data the lab is a fresh one inside the report's folder.
+    """
+    from paytm_lab.verbs import report as verb
+
+    with errors_in_words(as_json):
+        common = _common(profile, data, seed, shards, quiet, as_json)
+        source = _source(users, payments, zipf_s, cross_shard_share, transfers, mapping, opening_balance)
+        code = verb.report(
+            common, source, out=out, every_notebook=every_notebook, notebooks=notebooks, in_flight=in_flight
+        )
+    raise SystemExit(code)
+
+
+@app.command()
+def audit(
+    mode: Annotated[str, typer.Option(help="quiescent: drain first, then demand that nothing is pending; live: audit under load.")] = "quiescent",
+    profile: Profile = "embedded",
+    data: Data = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Check that no money was lost or made: each check passed, failed or unknown."""
+    from paytm_lab.verbs import run as verb
+
+    with errors_in_words(as_json):
+        code = verb.audit(_common(profile, data, None, None, quiet, as_json), mode)
+    raise SystemExit(code)
+
+
+@app.command()
+def replay(profile: Profile = "embedded", data: Data = None, quiet: Quiet = False, as_json: Json = False) -> None:
+    """Rebuild every balance from payment_events and compare: the drift must be zero."""
+    from paytm_lab.verbs import run as verb
+
+    with errors_in_words(as_json):
+        code = verb.replay(_common(profile, data, None, None, quiet, as_json))
+    raise SystemExit(code)
+
+
+@app.command()
+def trace(
+    payment_id: Annotated[str, typer.Argument(help="The id that the payment was answered with.")],
+    profile: Profile = "embedded",
+    data: Data = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Follow one payment through shards, outbox, log and consumers, with real times."""
+    from paytm_lab.verbs import run as verb
+
+    with errors_in_words(as_json):
+        code = verb.trace(_common(profile, data, None, None, quiet, as_json), payment_id)
+    raise SystemExit(code)
+
+
+@app.command()
+def relay(
+    until_drained: Annotated[bool, typer.Option("--until-drained", help="End when every outbox is empty.")] = False,
+    profile: Profile = "embedded",
+    data: Data = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Carry events from the shards' outboxes to the log, beside other processes of the same lab."""
+    from paytm_lab.verbs import run as verb
+
+    with errors_in_words(as_json):
+        code = verb.relay(_common(profile, data, None, None, quiet, as_json), until_drained)
+    raise SystemExit(code)
+
+
+@app.command()
+def consume(
+    names: Annotated[list[str] | None, typer.Argument(help="fraud, analytics, notifications, shard_manager; all when none is named.")] = None,
+    until_drained: Annotated[bool, typer.Option("--until-drained", help="End at the log's end.")] = False,
+    profile: Profile = "embedded",
+    data: Data = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Run consumers as members of their groups, beside other processes of the same lab."""
+    from paytm_lab.verbs import run as verb
+
+    with errors_in_words(as_json):
+        code = verb.consume(_common(profile, data, None, None, quiet, as_json), tuple(names or ()), until_drained)
+    raise SystemExit(code)
+
+
+@app.command()
+def fault(
+    target: Annotated[str | None, typer.Argument(help="shard-N, process, relay, consumer-NAME, payment_events, cache.")] = None,
+    kind: Annotated[str | None, typer.Argument(help="down, slow, lost-commit, crash-after-leg-a, stopped, dead, poison, gone ...")] = None,
+    seconds: Annotated[float, typer.Option(min=0.5, max=600, help="How long the fault lasts.")] = 3.0,
+    profile: Profile = "embedded",
+    data: Data = None,
+    seed: Seed = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Break something by name under load: see it, heal it, audit. Without a name: the list of faults."""
+    from paytm_lab.verbs import fault as verb
+
+    with errors_in_words(as_json):
+        common = _common(profile, data, seed, None, quiet, as_json)
+        code = verb.fault(common, target, kind, seconds)
+    raise SystemExit(code)
+
+
+@app.command()
+def simulate(
+    users: Users = 10_000,
+    payments: Payments = 50_000,
+    zipf_s: Zipf = 0.99,
+    shards: Annotated[str, typer.Option(help="Numbers of shards to compare.")] = "4,5,8",
+    out: Annotated[Path | None, typer.Option(help="Also write the payments as a CSV that run --transfers reads.")] = None,
+    seed: Seed = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """What a workload would do to shards under each strategy, on paper: balance, crossings, movement."""
+    from paytm_lab.verbs import paper as verb
+
+    with errors_in_words(as_json):
+        common = _common("embedded", None, seed, None, quiet, as_json)
+        code = verb.simulate(common, users, payments, zipf_s, shards, out)
+    raise SystemExit(code)
+
+
+@app.command()
+def bench(
+    name: Annotated[str | None, typer.Argument(help="engine, routing, outbox, pipeline, report; the list when none is named.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="A tenth of the work: to see that it runs, not to measure.")] = False,
+    profile: Profile = "embedded",
+    data: Data = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Measure one part; --json prints one line {"bench", "profile", "rows"}."""
+    from paytm_lab.verbs import bench as verb
+
+    with errors_in_words(as_json):
+        code = verb.bench(_common(profile, data, None, None, quiet, as_json), name, quick)
+    raise SystemExit(code)
+
+
+@app.command()
+def config(profile: Profile = "embedded", data: Data = None, as_json: Json = False) -> None:
+    """Every setting, its value (secrets masked) and where it came from."""
+    from paytm_lab.verbs import paper as verb
+
+    with errors_in_words(as_json):
+        code = verb.config(_common(profile, data, None, None, False, as_json))
+    raise SystemExit(code)
+
+
+def main() -> None:
+    app()
+
+
+if __name__ == "__main__":
+    main()

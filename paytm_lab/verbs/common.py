@@ -1,0 +1,142 @@
+"""What several verbs share: the common options as one record, opening a lab, a run's source."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from paytm_lab import preflight
+from paytm_lab.config import Settings
+from paytm_lab.core.money import format_rupees, parse_rupees
+from paytm_lab.lab import Lab
+from paytm_lab.reporting.results import RunResult
+from paytm_lab.simulation.payments import Workload
+from paytm_lab.simulation.transfers_file import TransfersFile, open_transfers
+from paytm_lab.terminal import Bars, bars, note, say
+
+
+@dataclass(frozen=True)
+class Common:
+    """The options that every verb has."""
+
+    profile: str = "embedded"
+    data: Path | None = None
+    seed: int | None = None
+    shards: int | None = None
+    quiet: bool = False
+    as_json: bool = False
+
+    def settings(self, **more: Any) -> Settings:
+        return Settings(
+            profile=self.profile, data_dir=self.data, seed=self.seed, shards=self.shards,
+            quiet=self.quiet or None, **more,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a run's payments come from: a file, or a workload."""
+
+    users: int = 10_000
+    payments: int = 50_000
+    zipf_s: float = 0.99
+    cross_shard_share: float | None = None
+    transfers: str | None = None
+    mapping: str | None = None
+    opening_balance: str | None = None
+
+    def options(self) -> str:
+        """The command-line options that repeat it."""
+        if self.transfers is not None:
+            parts = ["--transfers", self.transfers]
+            parts += ["--map", self.mapping] if self.mapping else []
+            parts += ["--opening-balance", self.opening_balance] if self.opening_balance else []
+            return shlex.join(parts)
+        text = f"--users {self.users} --payments {self.payments} --zipf-s {self.zipf_s:g}"
+        if self.cross_shard_share is not None:
+            text += f" --cross-shard-share {self.cross_shard_share:g}"
+        return text
+
+    def workload(self) -> Workload:
+        return Workload(self.users, self.payments, self.zipf_s, self.cross_shard_share)
+
+    def open(self, data: Path, progress: Bars) -> TransfersFile:
+        """Judge the file; rows that are no payments go to ``data/rejects.csv``."""
+        data.mkdir(parents=True, exist_ok=True)
+        opening = None if self.opening_balance is None else parse_rupees(self.opening_balance)
+        seen = [0]
+
+        def judged(rows: int) -> None:
+            progress("reading the file", rows - seen[0], None)
+            seen[0] = rows
+
+        return open_transfers(
+            self.transfers or "", self.mapping, opening, in_any_order=True,
+            rejects=data / "rejects.csv", progress=judged,
+        )  # fmt: skip
+
+
+@contextmanager
+def opened(common: Common, **options: Any) -> Iterator[Lab]:
+    """A lab on the common options' folder, checked beforehand; says its seed and what was recovered."""
+    settings = common.settings()
+    preflight.require(settings)
+    with Lab(
+        common.profile, common.shards, settings.seed, settings.data_dir, quiet=common.quiet or None, **options
+    ) as lab:  # fmt: skip
+        if lab.recovered is not None and lab.recovered.found:
+            note(str(lab.recovered), common.quiet)
+        yield lab
+
+
+def run_source(
+    lab: Lab, source: Source, common: Common, verb: str, **options: Any
+) -> RunResult:
+    """Post a workload or a file with progress bars, and say how to repeat it."""
+    deterministic = " --deterministic" if lab.deterministic else ""
+    command = f"paytm-lab {verb} {source.options()} --seed {lab.seed}{deterministic}"
+    note(f"seed {lab.seed}; to repeat: {command}", common.quiet)
+    with bars(common.quiet) as progress:
+        if source.transfers is None:
+            return lab.run(source.workload(), progress=progress, command=command, **options)
+        with source.open(lab.data, progress) as file:
+            _say_file(file, lab.data, common)
+            run = lab.run(file, progress=progress, command=command, **options)
+            run.notes |= {
+                "rows_accepted": file.accepted,
+                "rows_rejected": file.rejected,
+                "rows_collapsed": file.collapsed,
+                "opening_rule": file.opening_rule,
+            }
+            return run
+
+
+def _say_file(file: TransfersFile, data: Path, common: Common) -> None:
+    quiet = common.quiet
+    what = f" ({file.format_name} header)" if file.format_name else ""
+    note(
+        f"{file.place}{what}: {file.accepted} payments of {format_rupees(file.amount_total_paise)} rupees"
+        f" accepted, {file.rejected} rows rejected, {file.collapsed} repeated",
+        quiet,
+    )
+    if file.rejected:
+        reasons = ", ".join(f"{n} {reason}" for reason, n in file.rejected_by_reason.most_common())
+        note(f"rejected rows with line and reason: {data / 'rejects.csv'} ({reasons})", quiet)
+    note(f"opening balances: {file.opening_rule}", quiet)
+    if file.notes:
+        note(str(file.notes), quiet)
+
+
+def inherited_fd(number: int | None) -> int | None:
+    """An open file descriptor that the parent process gave, to acknowledge payments on."""
+    if number is not None:
+        os.fstat(number)
+    return number
+
+
+__all__ = ["Common", "Source", "inherited_fd", "opened", "run_source", "say"]

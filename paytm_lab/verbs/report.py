@@ -1,0 +1,91 @@
+"""report: the main job, from payments to one linked site."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from paytm_lab.core.errors import BadInput, MissingPart
+from paytm_lab.lab import Lab
+from paytm_lab.reporting import frames
+from paytm_lab.reporting.results import RunResult
+from paytm_lab.reporting.site import RunData, build_report
+from paytm_lab.terminal import bars, note, print_json, say
+from paytm_lab.verbs.common import Common, Source, opened, run_source
+
+MAIN_NOTEBOOKS = ("00", "01", "02", "03", "04")
+MARK = ".paytm-lab-report"
+
+
+def report(
+    common: Common, source: Source, *, out: Path, every_notebook: bool, notebooks: Path, in_flight: int
+) -> int:
+    """Run, audit, execute the notebooks on the run's data, write ``out/index.html``."""
+    chosen = _notebooks(notebooks, every_notebook)
+    _clear(out)
+    _mark(out)
+    if common.data is None:
+        common = replace(common, data=out / "data")
+    with opened(common) as lab:
+        run = run_source(lab, source, common, "report", in_flight=in_flight)
+        verdict = lab.audit()
+        page = _page(lab, run, frames.verdict_frame(verdict.checks))
+    with bars(common.quiet) as progress:
+        written = build_report(lab.data, page, out, chosen, progress=progress.set)
+    if common.as_json:
+        print_json({"report": str(written.index), "run": run.to_dict(), "audit": verdict.to_dict()})
+    else:
+        say(str(run))
+        say(f"money verdict: {verdict.verdict}")
+        say(f"report: {written.index}")
+        note(
+            "look at it: open the file in a browser\n"
+            "next: make lab (the notebooks by hand) | paytm-lab fault shard-2 down |"
+            " paytm-lab report --transfers FILE.csv",
+            common.quiet,
+        )
+    return verdict.exit_code
+
+
+def _page(lab: Lab, run: RunResult, verdict: object) -> RunData:
+    return RunData(
+        profile=run.profile,
+        seed=run.seed,
+        command=run.command,
+        payments=run.payments,
+        shards=run.shards,
+        features=run.features,
+        verdict=verdict,  # type: ignore[arg-type]
+        events=run.events,
+        posting_s=run.posting_s,
+        drained_s=run.drained_s,
+        review_threshold=lab.settings.review_score,
+        facts={name.replace("_", " "): str(value) for name, value in run.notes.items()},
+    )
+
+
+def _notebooks(folder: Path, every: bool) -> list[Path]:
+    found = sorted(folder.glob("[0-9][0-9]_*.ipynb"))
+    chosen = found if every else [path for path in found if path.name[:2] in MAIN_NOTEBOOKS]
+    if not chosen:
+        raise MissingPart(
+            f"there are no notebooks in {folder}", remedy="Run it in the project's folder, or give --notebooks."
+        )
+    return chosen
+
+
+def _clear(out: Path) -> None:
+    """An earlier report is replaced; a folder that holds anything else is left alone."""
+    if not out.exists():
+        return
+    if not out.is_dir() or (any(out.iterdir()) and not (out / MARK).exists()):
+        raise BadInput(
+            f"{out} exists and is no report of this lab", remedy="Give another folder with --out."
+        )
+    shutil.rmtree(out)
+
+
+def _mark(out: Path) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    (out / MARK).write_text("made by paytm-lab report; replaced by the next one\n", encoding="utf-8")

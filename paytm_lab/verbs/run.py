@@ -1,0 +1,143 @@
+"""run, audit, replay, trace, relay, consume: a lab used from the command line."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from typing import Any
+
+from paytm_lab import preflight
+from paytm_lab.core.errors import BadInput
+from paytm_lab.lab import Lab
+from paytm_lab.messaging.topics import GROUPS
+from paytm_lab.terminal import note, print_audit, print_json, say
+from paytm_lab.verbs.common import Common, Source, opened, run_source
+
+
+def run(
+    common: Common,
+    source: Source,
+    *,
+    in_flight: int,
+    deterministic: bool,
+    fraud_gate: str | None,
+    ack_fd: int | None,
+    crash_at: str | None,
+    relay: bool,
+    consumers: bool,
+) -> int:
+    """Post, relay, consume, audit; the exit code is the verdict's."""
+    options: dict[str, Any] = {"deterministic": deterministic, "fraud_gate": fraud_gate}
+    if not relay:
+        options["relay"] = False
+    if not consumers:
+        options["consumers"] = ()
+    with opened(common, **options) as lab:
+        ack = None
+        if ack_fd is not None:
+            ack = _acknowledge(ack_fd)
+        if crash_at is not None:
+            lab.system.fault_points[crash_at] = _die
+        result = run_source(lab, source, common, "run", in_flight=in_flight, ack=ack, drain=relay and consumers)  # fmt: skip
+        report = lab.audit("quiescent" if relay and consumers else "live")
+        state = lab.state_hash() if deterministic else None
+    if common.as_json:
+        extra = {"state_hash": state} if state else {}
+        print_json({"run": result.to_dict() | extra, "audit": report.to_dict()})
+    else:
+        say(str(result))
+        if state:
+            say(f"hash of all events and balances: {state}")
+        print_audit(report, common.quiet)
+        note(
+            f"data: {lab.data}\nnext: paytm-lab audit | paytm-lab replay | paytm-lab report", common.quiet
+        )
+    return report.exit_code
+
+
+def _acknowledge(descriptor: int) -> Any:
+    """Each answered payment leaves at once, whole: a line shorter than PIPE_BUF is never torn."""
+
+    def ack(payment_id: str, status: str) -> None:
+        os.write(descriptor, f"{payment_id} {status}\n".encode())
+
+    return ack
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def audit(common: Common, mode: str) -> int:
+    with opened(common) as lab:
+        report = lab.audit(mode)
+    if common.as_json:
+        print_json(report.to_dict())
+    else:
+        print_audit(report, common.quiet)
+    return report.exit_code
+
+
+def replay(common: Common) -> int:
+    with opened(common) as lab:
+        lab.drain()
+        report = lab.replay()
+    if common.as_json:
+        print_json(report.to_dict())
+    else:
+        say(str(report))
+    return report.exit_code
+
+
+def trace(common: Common, payment_id: str) -> int:
+    with opened(common, relay=False, consumers=()) as lab:
+        found = lab.trace(payment_id)
+    if common.as_json:
+        print_json(found.to_dict())
+    else:
+        say(str(found))
+    return 0
+
+
+def relay(common: Common, until_drained: bool) -> int:
+    """Only the relays of a lab, until interrupted (or until the outboxes are empty)."""
+    return _work(common, until_drained, relay=True, consumers=())
+
+
+def consume(common: Common, names: tuple[str, ...], until_drained: bool) -> int:
+    """Only these consumers, until interrupted (or until they are at the log's end)."""
+    for name in names:
+        if name not in GROUPS:
+            raise BadInput(
+                f"{name!r} is not a consumer", remedy=f"Name some of {', '.join(sorted(GROUPS))}."
+            )
+    return _work(common, until_drained, relay=False, consumers=names or tuple(sorted(GROUPS)))
+
+
+def _work(common: Common, until_drained: bool, relay: bool, consumers: tuple[str, ...]) -> int:
+    settings = common.settings()
+    preflight.require(settings)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    with Lab(
+        common.profile, common.shards, settings.seed, settings.data_dir, relay=relay, consumers=consumers
+    ) as lab:  # fmt: skip
+        what = "relays" if relay else f"consumers {', '.join(consumers)}"
+        note(f"{what} at work on {lab.data}; Ctrl-C ends", common.quiet)
+        while not stop.wait(0.05):
+            if until_drained and not _waiting(lab, relay, consumers):
+                break
+        done = {worker.name: worker.done for worker in lab.system.workers}
+    if common.as_json:
+        print_json({"handled": done})
+    else:
+        say(", ".join(f"{name} handled {count}" for name, count in done.items()))
+    return 0
+
+
+def _waiting(lab: Lab, relay: bool, consumers: tuple[str, ...]) -> bool:
+    if relay:
+        return any(database.outbox_rows() for database in lab.system.databases.values())
+    return any(lab.system.lag(name) for name in consumers)
