@@ -1,4 +1,4 @@
-"""The audit of the ledger: ``audit(databases, event_log, mode=...)`` gives a report of named checks.
+"""The audit of the ledger: ``audit(databases, event_log, mode=...)`` -> a report of named checks.
 
 run (the story) -> facts (SQL on one shard) -> shard_checks, cross_checks, events -> report
 """

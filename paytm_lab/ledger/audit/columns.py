@@ -15,7 +15,7 @@ from sqlalchemy import Connection, select
 from paytm_lab.core.ids import payment_id_text
 from paytm_lab.ledger.schema import transactions
 
-ROWS_A_STEP = 20_000
+ROWS_A_STEP = 5_000
 
 SOURCE, DESTINATION, LOCAL = 0, 1, 2
 HELD, PENDING, COMPLETED, FAILED, CANCELLED = 0, 1, 2, 3, 4
@@ -41,6 +41,7 @@ EVENT_CODES = {
 Ints = npt.NDArray[np.int64]
 Words = npt.NDArray[np.uint64]
 Codes = npt.NDArray[np.uint8]
+Shards = npt.NDArray[np.int16]
 Flags = npt.NDArray[np.bool_]
 
 _T = transactions.c
@@ -65,8 +66,8 @@ class PaymentColumns(NamedTuple):
 
     high: Words
     low: Words
-    shard: Ints
-    to_shard: Ints
+    shard: Shards
+    to_shard: Shards
     role: Codes
     status: Codes
     amount: Ints
@@ -76,7 +77,8 @@ class PaymentColumns(NamedTuple):
     @classmethod
     def empty(cls) -> PaymentColumns:
         words, ints, codes = _none(np.uint64), _none(np.int64), _none(np.uint8)
-        return cls(words, words, ints, ints, codes, codes, ints, ints, ints)
+        shards = _none(np.int16)
+        return cls(words, words, shards, shards, codes, codes, ints, ints, ints)
 
     def take(self, which: Any) -> PaymentColumns:
         """The rows that a mask or an index array selects."""
@@ -152,8 +154,8 @@ def payment_columns(connection: Connection, shard: int) -> PaymentColumns:
             PaymentColumns(
                 high,
                 low,
-                np.full(len(rows), shard, dtype=np.int64),
-                np.array(targets, dtype=np.int64),
+                np.full(len(rows), shard, dtype=np.int16),
+                np.array(targets, dtype=np.int16),
                 np.array([ROLE_CODES.get(role, OTHER) for role in roles], dtype=np.uint8),
                 np.array([STATUS_CODES.get(state, OTHER) for state in states], dtype=np.uint8),
                 np.array(amounts, dtype=np.int64),
@@ -169,7 +171,8 @@ def split_ids(joined: bytes, count: int) -> tuple[Words, Words]:
     if len(joined) != 16 * count:
         raise ValueError(f"{count} payment ids are {len(joined)} bytes long")
     words = np.frombuffer(joined, dtype=">u8").astype(np.uint64).reshape(-1, 2)
-    return words[:, 0], words[:, 1]
+    # Copies: a view would keep both columns alive for each.
+    return words[:, 0].copy(), words[:, 1].copy()
 
 
 def event_columns(rows: Iterable[Any]) -> EventColumns:

@@ -1,4 +1,4 @@
-"""Checks that take all shards together. In a live audit they look at payments up to the closed stamp.
+"""Checks that take all shards together; in a live audit, about payments up to the closed stamp.
 
 Two snapshots of different moments contradict each other about payments in flight; about payments
 stamped by a closed stamp they can not, for those are either on both sides or known to be open.
@@ -66,10 +66,10 @@ class Payments(NamedTuple):
 
 def match_sides(shards: Sequence[ShardFacts], stamp_us: int | None) -> Payments:
     """Join the rows of all shards by payment id."""
-    everything = join_payments([facts.payments for facts in shards])
-    # Source or local before destination within an id, so that a line's first row is the payment's own.
-    last = (everything.role == DESTINATION).astype(np.uint8)
-    rows = everything.take(np.lexsort((last, everything.low, everything.high)))
+    rows = join_payments([facts.payments for facts in shards])
+    # Source or local before destination within an id: a line's first row is the payment's own.
+    last = (rows.role == DESTINATION).astype(np.uint8)
+    rows = rows.take(np.lexsort((last, rows.low, rows.high)))
     starts = group_starts(rows.high, rows.low)
     sizes = np.diff(np.append(starts, len(rows.high)))
     first, second = rows.take(starts), rows.take(np.minimum(starts + 1, len(rows.high) - 1))
@@ -109,8 +109,8 @@ def in_transit_matches_pending(
 ) -> Check:
     """in_transit(a:b) + in_transit(b:a) is what is open between a and b.
 
-    Where payments were re-targeted after the closed stamp, their pair is no longer what their entries
-    up to it say; then only the sum over all pairs is compared.
+    Where payments were re-targeted after the closed stamp, their pair is no longer what their
+    entries up to it say; then only the sum over all pairs is compared.
     """
     expected: Counter[tuple[int, int]] = Counter()
     for (source, target), paise in open_by_pair(shards, payments).items():
@@ -136,7 +136,7 @@ def in_transit_matches_pending(
 
 
 def funding_matches_users_and_open(shards: Sequence[ShardFacts], payments: Payments) -> Check:
-    """Funding entries are the funding payments; users + open payments + receivable are the funds."""
+    """Funding entries are the funding payments; users + open payments = funded + receivable."""
     bad = [
         f"shard-{facts.shard}: funding entries {-facts.funding_now},"
         f" funding payments {facts.funding_payments} paise"

@@ -1,8 +1,8 @@
 """One PaymentInitiated and one terminal event of each payment, in the outbox or in the log.
 
-A shard's payments and outbox are read in one snapshot, and the log to end offsets taken after it. An
-event leaves the outbox only once the log has it, so each one that is due is in one place or the other
-(or in both: copies of one event id are one event).
+A shard's payments and outbox are read in one snapshot, and the log to end offsets taken after it.
+An event leaves the outbox only once the log has it, so each one that is due is in one place or the
+other (or in both: copies of one event id are one event).
 """
 
 from __future__ import annotations
@@ -179,7 +179,7 @@ def _types_seen(
 def _expected(payments: Payments, live: bool) -> tuple[Codes, Codes]:
     """The event types that a payment must have, and those that it may have.
 
-    While a lab runs, a payment that was open in the snapshot may have ended before the log was read.
+    While a lab runs, a payment that was open in the snapshot may end before the log is read.
     """
     rows, destination = payments.rows, payments.destination
     due = np.zeros(256, dtype=np.uint8)

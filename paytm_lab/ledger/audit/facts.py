@@ -1,11 +1,12 @@
-"""What one shard's database says of itself, read in one snapshot: sums, contradictions, payments.
+"""What one shard's database says of itself: sums and contradictions, and its payments as columns.
 
 Everything here is SQL on one shard; what it means is decided in shard_checks, cross_checks, events.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -76,24 +77,33 @@ class ShardFacts:
     outbox: EventColumns = field(default_factory=EventColumns.empty)
 
 
-def read_facts(database: ShardDatabase, stamp_us: int | None, with_events: bool) -> ShardFacts:
-    """Read one shard in one snapshot; an error of the store ends up in ``error``, never raised."""
-    facts = ShardFacts(database.shard_id)
+def read_sums(database: ShardDatabase, facts: ShardFacts, stamp_us: int | None) -> None:
+    """What the database can add up and compare by itself, in one snapshot."""
+    with _errors_into(facts), database.read() as connection:
+        _read_sums(connection, facts, stamp_us)
+        _read_contradictions(connection, facts)
+
+
+def read_rows(
+    database: ShardDatabase, facts: ShardFacts, stamp_us: int | None, with_events: bool
+) -> None:
+    """Every payment, its waiting events and what became of it after the stamp, in one snapshot."""
+    with _errors_into(facts), database.read() as connection:
+        facts.payments = payment_columns(connection, database.shard_id)
+        if with_events:
+            facts.outbox = _outbox(connection)
+        if stamp_us is not None:
+            _read_later(connection, facts, stamp_us)
+
+
+@contextmanager
+def _errors_into(facts: ShardFacts) -> Iterator[None]:
     try:
-        with database.read() as connection:
-            facts.payments = payment_columns(connection, database.shard_id)
-            if with_events:
-                facts.outbox = _outbox(connection)
-            _read_sums(connection, facts, stamp_us)
-            _read_contradictions(connection, facts)
-            if stamp_us is not None:
-                _read_later(connection, facts, stamp_us)
+        yield
     except PaytmLabError as error:
-        return ShardFacts(database.shard_id, error)
+        facts.error = error
     except (TypeError, ValueError, OverflowError) as error:  # a number or id that is none
-        place = f"shard-{database.shard_id}"
-        return ShardFacts(database.shard_id, StorageCorrupt(f"{error}", place=place))
-    return facts
+        facts.error = StorageCorrupt(str(error), place=f"shard-{facts.shard}")
 
 
 def _read_sums(connection: Connection, facts: ShardFacts, stamp_us: int | None) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from paytm_lab.core.clock import Clock, SystemClock
 from paytm_lab.core.errors import InvalidSetting, PaytmLabError
 from paytm_lab.core.ids import payment_id_text
-from paytm_lab.ledger.audit.columns import DESTINATION, names_of
+from paytm_lab.ledger.audit.columns import DESTINATION, PaymentColumns, names_of
 from paytm_lab.ledger.audit.cross_checks import (
     Payments,
     funded_paise,
@@ -28,7 +28,7 @@ from paytm_lab.ledger.audit.cross_checks import (
     users_paise,
 )
 from paytm_lab.ledger.audit.events import LogReader, one_initiated_one_terminal_event
-from paytm_lab.ledger.audit.facts import ShardFacts, read_facts
+from paytm_lab.ledger.audit.facts import ShardFacts, read_rows, read_sums
 from paytm_lab.ledger.audit.report import (
     OFFENDERS_MAX,
     PASSED,
@@ -43,7 +43,7 @@ from paytm_lab.ports.event_log import EventLog
 from paytm_lab.ports.shard_database import ShardDatabase
 
 MODES = ("quiescent", "live")
-READERS_MAX = 4
+READERS_MAX = 2  # each keeps a page cache and a sorter; more threads only cost memory
 _CROSS_NAMES = (
     "states_agree_across_shards",
     "in_transit_matches_pending",
@@ -77,6 +77,8 @@ def audit(
     reader = LogReader(event_log) if event_log is not None else None
     facts = _look(list(shards.values()), stamp_us, reader)
     payments = match_sides(facts, stamp_us)
+    for shard in facts:
+        shard.payments = PaymentColumns.empty()  # joined now; a million rows are worth freeing
     checks = opening + [check(facts) for check in SHARD_CHECKS]
     if live and stamp_us is None:
         blind = "no stamp could be closed"
@@ -121,22 +123,27 @@ def _drain(drain: Callable[[], object] | None) -> tuple[None, list[Check]]:
 def _look(
     databases: Sequence[ShardDatabase], stamp_us: int | None, reader: LogReader | None
 ) -> list[ShardFacts]:
-    """Every shard in a snapshot of its own, then the log's end.
+    """Every shard, then the log up to its end after the last outbox was seen.
 
-    Most of the log is read while the shards are at work in their threads; only its last part, up to
-    end offsets taken after all outboxes were seen, must wait for them.
+    The databases add up in threads of their own. Rows are fetched in this thread alone: each row
+    gives the interpreter lock away, which several fetching threads would only pass around.
     """
+    facts = [ShardFacts(database.shard_id) for database in databases]
     with ThreadPoolExecutor(max_workers=READERS_MAX, thread_name_prefix="audit") as pool:
-        futures = [
-            pool.submit(read_facts, database, stamp_us, reader is not None)
-            for database in databases
+        sums = [
+            pool.submit(read_sums, database, shard, stamp_us)
+            for database, shard in zip(databases, facts, strict=True)
         ]
+        for database, shard in zip(databases, facts, strict=True):
+            read_rows(database, shard, stamp_us, reader is not None)
         if reader is not None:
             reader.read_to_end()
-        facts = [future.result() for future in futures]
-    if reader is not None:
-        reader.read_to_end()
-    return facts
+        for future in sums:
+            future.result()
+    # Of a shard that failed half way nothing is used.
+    return [
+        shard if shard.error is None else ShardFacts(shard.shard, shard.error) for shard in facts
+    ]
 
 
 def _report(
