@@ -58,12 +58,11 @@ class _PartitionTotals:
         self.totals = Totals()
 
     def touch(self, day: int) -> None:
-        self.totals.day_events[day] = self.totals.day_events.pop(day, Counter())
-        self.totals.day_paise.setdefault(day, Counter())
+        self.totals.days[day] = self.totals.days.pop(day, {})
 
     def forget_old_days(self) -> None:
-        for day in list(self.totals.day_events)[:-DAYS_CACHED_MAX]:
-            del self.totals.day_events[day], self.totals.day_paise[day]
+        for day in list(self.totals.days)[:-DAYS_CACHED_MAX]:
+            del self.totals.days[day]
 
 
 class AnalyticsConsumer:
@@ -183,7 +182,7 @@ class AnalyticsConsumer:
             (*place, day)
             for place, days in touched.items()
             for day in days
-            if day not in self._partitions[place].totals.day_events
+            if day not in self._partitions[place].totals.days
         ]
         if missing:
             stored = self._store.fetch(

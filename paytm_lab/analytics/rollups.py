@@ -8,9 +8,9 @@ the log keep its own.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -60,76 +60,80 @@ class Sum(NamedTuple):
 class TotalsPart(msgspec.Struct):
     """The stored form: ``cells`` are [*cell, events, paise]; ``latency`` is [bin, payments]."""
 
-    cells: list[tuple[str | int, ...]] = []
+    cells: list[tuple[Any, ...]] = []
     latency: list[tuple[int, int]] = []
 
 
 class Totals:
-    """Mutable counters. ``events`` and ``paise`` by Cell; by day number (days since 1970 UTC) and
-    HourCell; ``latency`` counts completed payments by bin of microseconds from their stamp to their
-    completion.
+    """Mutable counters: [events, paise] by Cell, and by day (days since 1970 UTC) and HourCell.
+
+    ``latency`` counts completed payments by bin of microseconds from their stamp to their end.
     """
 
     def __init__(self) -> None:
-        self.events: Counter[Cell] = Counter()
-        self.paise: Counter[Cell] = Counter()
-        self.day_events: dict[int, Counter[HourCell]] = {}
-        self.day_paise: dict[int, Counter[HourCell]] = {}
+        self.cells: dict[Cell, list[int]] = {}
+        self.days: dict[int, dict[HourCell, list[int]]] = {}
         self.latency: Counter[int] = Counter()
 
-    def add_payment(self, event_type: str, data: PaymentData, latency_us: int | None) -> int:
-        """Count one payment event; returns its day number."""
-        cell = Cell(event_type, data.kind, data.reason, data.from_shard, data.to_shard)
+    def add_payment(self, event_type: str, data: PaymentData, latency_us: int | None) -> None:
+        """Count one payment event."""
+        cross = 1 if data.from_shard != data.to_shard else 0
+        cell = (event_type, data.kind, data.reason, data.from_shard, data.to_shard)
+        self._add(cell, data.amount_paise, data.at_us, cross)
         if latency_us is not None:
             self.latency[latency_bin(latency_us)] += 1
-        return self._add(cell, data.amount_paise, data.at_us, int(data.from_shard != data.to_shard))
 
-    def add_fraud(self, event_type: str, data: FraudData) -> int:
-        """Count one fraud event; returns its day number."""
+    def add_fraud(self, event_type: str, data: FraudData) -> None:
+        """Count one fraud event."""
         score_bin = min(SCORE_BINS - 1, max(0, int(data.score * SCORE_BINS)))
-        cell = Cell(event_type, data.decision, data.rule, score_bin, 0)
-        return self._add(cell, data.amount_paise, data.at_us, 0)
+        cell = (event_type, data.decision, data.rule, score_bin, 0)
+        self._add(cell, data.amount_paise, data.at_us, 0)
 
-    def _add(self, cell: Cell, amount_paise: int, at_us: int, cross: int) -> int:
-        self.events[cell] += 1
-        self.paise[cell] += amount_paise
+    def _add(
+        self, cell: tuple[str, str, str, int, int], amount_paise: int, at_us: int, cross: int
+    ) -> None:
+        # Runs for each event: a NamedTuple, which equals its tuple, is only made for a new cell.
+        counts = self.cells.get(cell)  # type: ignore[call-overload]
+        if counts is None:
+            counts = self.cells[Cell(*cell)] = [0, 0]
+        counts[0] += 1
+        counts[1] += amount_paise
         day, within_us = divmod(at_us, DAY_US)
-        hour_cell = HourCell(within_us // HOUR_US, cell.type, cell.kind, cross)
-        events = self.day_events.get(day)
-        if events is None:
-            events = self.day_events[day] = Counter()
-            self.day_paise[day] = Counter()
-        events[hour_cell] += 1
-        self.day_paise[day][hour_cell] += amount_paise
-        return day
+        hours = self.days.get(day)
+        if hours is None:
+            hours = self.days[day] = {}
+        hour_cell = (within_us // HOUR_US, cell[0], cell[1], cross)
+        counts = hours.get(hour_cell)  # type: ignore[call-overload]
+        if counts is None:
+            counts = hours[HourCell(*hour_cell)] = [0, 0]
+        counts[0] += 1
+        counts[1] += amount_paise
 
     def merge(self, other: Totals) -> None:
         """Add the other's counts to these."""
-        self.events.update(other.events)
-        self.paise.update(other.paise)
+        _merge(self.cells, other.cells)
         self.latency.update(other.latency)
-        for day, events in other.day_events.items():
-            self.day_events.setdefault(day, Counter()).update(events)
-            self.day_paise.setdefault(day, Counter()).update(other.day_paise[day])
+        for day, hours in other.days.items():
+            _merge(self.days.setdefault(day, {}), hours)
 
     # Views. All count payments of kind 'transfer' unless they say otherwise.
 
     def outcome(self, event_type: str, kind: str = "transfer") -> Sum:
         """Events of one type and payment kind."""
-        return self._sum(c for c in self.events if c.type == event_type and c.kind == kind)
+        return self._sum(c for c in self.cells if c.type == event_type and c.kind == kind)
 
     def outcomes_by_kind(self) -> dict[tuple[str, str], Sum]:
         """(type, kind) -> sum; kinds: transfer, funding, refund (fraud events: decisions)."""
         return {
-            (t, k): self.outcome(t, k) for t, k in sorted({(c.type, c.kind) for c in self.events})
+            (t, k): self.outcome(t, k) for t, k in sorted({(c.type, c.kind) for c in self.cells})
         }
 
     def reasons(self, event_type: str, kind: str = "transfer") -> dict[str, Sum]:
         """Why payments failed (or were cancelled): reason -> sum."""
-        found = sorted({c.detail for c in self.events if c.type == event_type and c.kind == kind})
+        found = sorted({c.detail for c in self.cells if c.type == event_type and c.kind == kind})
         return {
             r: self._sum(
-                c for c in self.events if c.type == event_type and c.kind == kind and c.detail == r
+                c for c in self.cells if c.type == event_type and c.kind == kind and c.detail == r
             )
             for r in found
         }
@@ -142,11 +146,11 @@ class Totals:
 
     def routes(self, kind: str = "transfer") -> dict[tuple[int, int], Sum]:
         """Completed payments by (from_shard, to_shard)."""
-        found = sorted({(c.a, c.b) for c in self.events if c.type == COMPLETED and c.kind == kind})
+        found = sorted({(c.a, c.b) for c in self.cells if c.type == COMPLETED and c.kind == kind})
         return {
             (a, b): self._sum(
                 c
-                for c in self.events
+                for c in self.cells
                 if c.type == COMPLETED and c.kind == kind and (c.a, c.b) == (a, b)
             )
             for a, b in found
@@ -157,8 +161,8 @@ class Totals:
         routes = self.routes()
         return {
             s: {
-                "out": _plus(v for (a, _), v in routes.items() if a == s),
-                "in": _plus(v for (_, b), v in routes.items() if b == s),
+                "out": _sum(v for (a, _), v in routes.items() if a == s),
+                "in": _sum(v for (_, b), v in routes.items() if b == s),
             }
             for s in sorted({s for route in routes for s in route})
         }
@@ -167,42 +171,34 @@ class Totals:
         """Completed transfers within one shard, and across two."""
         routes = self.routes()
         return (
-            _plus(v for (a, b), v in routes.items() if a == b),
-            _plus(v for (a, b), v in routes.items() if a != b),
+            _sum(v for (a, b), v in routes.items() if a == b),
+            _sum(v for (a, b), v in routes.items() if a != b),
         )
 
     def by_day(self, event_type: str = COMPLETED, kind: str = "transfer") -> dict[str, Sum]:
         """'YYYY-MM-DD' (UTC, business time) -> sum."""
         return {
-            day_text(day): self._hours(
-                day, [c for c in self.day_events[day] if c.type == event_type and c.kind == kind]
+            day_text(day): _sum(
+                v for c, v in self.days[day].items() if c.type == event_type and c.kind == kind
             )
-            for day in sorted(self.day_events)
+            for day in sorted(self.days)
         }
 
     def by_hour_of_day(self, event_type: str = COMPLETED, kind: str = "transfer") -> list[Sum]:
         """24 sums, hour 0..23 UTC of business time, over all days."""
-        return [
-            _plus(
-                self._hours(
-                    day,
-                    [
-                        c
-                        for c in events
-                        if c.hour == hour and c.type == event_type and c.kind == kind
-                    ],
-                )
-                for day, events in self.day_events.items()
-            )
-            for hour in range(24)
-        ]
+        by_hour: list[list[list[int]]] = [[] for _ in range(24)]
+        for hours in self.days.values():
+            for cell, counts in hours.items():
+                if cell.type == event_type and cell.kind == kind:
+                    by_hour[cell.hour].append(counts)
+        return [_sum(counts) for counts in by_hour]
 
     def fraud_decisions(self) -> dict[tuple[str, str], Sum]:
         """(decision, rule) -> payments scored."""
-        found = sorted({(c.kind, c.detail) for c in self.events if c.type == SCORED})
+        found = sorted({(c.kind, c.detail) for c in self.cells if c.type == SCORED})
         return {
             (d, r): self._sum(
-                c for c in self.events if c.type == SCORED and (c.kind, c.detail) == (d, r)
+                c for c in self.cells if c.type == SCORED and (c.kind, c.detail) == (d, r)
             )
             for d, r in found
         }
@@ -210,7 +206,7 @@ class Totals:
     def score_histogram(self) -> list[int]:
         """Payments scored, by bins of 0.1; a score of 1 is in the last."""
         bins = [0] * SCORE_BINS
-        for cell, count in self.events.items():
+        for cell, (count, _) in self.cells.items():
             if cell.type == SCORED:
                 bins[cell.a] += count
         return bins
@@ -226,18 +222,19 @@ class Totals:
         return None
 
     def _sum(self, cells: Iterable[Cell]) -> Sum:
-        found = list(cells)
-        return Sum(sum(self.events[c] for c in found), sum(self.paise[c] for c in found))
-
-    def _hours(self, day: int, cells: list[HourCell]) -> Sum:
-        return Sum(
-            sum(self.day_events[day][c] for c in cells), sum(self.day_paise[day][c] for c in cells)
-        )
+        return _sum(self.cells[c] for c in cells)
 
 
-def _plus(sums: Iterable[Sum]) -> Sum:
-    found = list(sums)
-    return Sum(sum(s.payments for s in found), sum(s.amount_paise for s in found))
+def _merge(into: dict[Any, list[int]], other: Mapping[Any, Sequence[int]]) -> None:
+    for cell, (count, paise) in other.items():
+        counts = into.setdefault(cell, [0, 0])
+        counts[0] += count
+        counts[1] += paise
+
+
+def _sum(counts: Iterable[Sequence[int]]) -> Sum:
+    found = list(counts)
+    return Sum(sum(c[0] for c in found), sum(c[1] for c in found))
 
 
 def day_text(day: int) -> str:
@@ -271,15 +268,9 @@ _decode = msgspec.json.Decoder(TotalsPart).decode
 
 def part_body(totals: Totals, day: int | None) -> str:
     """JSON of one stored part: of a day, or (None) of all time."""
-    if day is None:
-        part = TotalsPart(
-            [(*c, n, totals.paise[c]) for c, n in totals.events.items()],
-            list(totals.latency.items()),
-        )
-    else:
-        paise = totals.day_paise[day]
-        part = TotalsPart([(*c, n, paise[c]) for c, n in totals.day_events[day].items()])
-    return _encode(part).decode()
+    cells: Mapping[Any, Sequence[int]] = totals.cells if day is None else totals.days[day]
+    latency = list(totals.latency.items()) if day is None else []
+    return _encode(TotalsPart([(*c, *counts) for c, counts in cells.items()], latency)).decode()
 
 
 def add_part(totals: Totals, part_name: str, body: str) -> None:
@@ -287,23 +278,21 @@ def add_part(totals: Totals, part_name: str, body: str) -> None:
     try:
         part = _decode(body)
         if part_name:
-            day = day_number(part_name)
-            events = totals.day_events.setdefault(day, Counter())
-            paise = totals.day_paise.setdefault(day, Counter())
-            for hour, event_type, kind, cross, count, amount in part.cells:
-                hour_cell = HourCell(int(hour), str(event_type), str(kind), int(cross))
-                events[hour_cell] += int(count)
-                paise[hour_cell] += int(amount)
+            hours = {HourCell(*row[:4]): row[4:] for row in _rows(part, 6)}
+            _merge(totals.days.setdefault(day_number(part_name), {}), hours)
             return
-        for event_type, kind, detail, a, b, count, amount in part.cells:
-            cell = Cell(str(event_type), str(kind), str(detail), int(a), int(b))
-            totals.events[cell] += int(count)
-            totals.paise[cell] += int(amount)
+        _merge(totals.cells, {Cell(*row[:5]): row[5:] for row in _rows(part, 7)})
         totals.latency.update(dict(part.latency))
     except (msgspec.DecodeError, ValueError) as error:
         raise StorageCorrupt(
             f"a rollup cannot be read: {error}", place=f"rollups part {part_name!r}"
         ) from error
+
+
+def _rows(part: TotalsPart, length: int) -> list[tuple[Any, ...]]:
+    if any(len(row) != length for row in part.cells):
+        raise ValueError(f"a cell has not {length} fields")
+    return part.cells
 
 
 def read_rollups(wide_store: WideStore) -> Totals:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Sequence
 
@@ -209,7 +210,8 @@ def _messages(rows: Sequence[Row], events: dict[str, PaymentEvent]) -> list[Mess
                 row["score"],
                 row["decision"],
                 row["rule"],
-                row["model"],
+                # msgspec leaves a default out by identity, so text from a store must become that one.
+                sys.intern(row["model"]),
                 row["to_user_id"],
                 row["at_us"],
             )

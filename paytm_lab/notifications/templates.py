@@ -15,9 +15,18 @@ from paytm_lab.core.money import format_rupees
 SHORT_ID_LENGTH_MAX = 24
 _REASONS = {
     "insufficient_funds": "your balance does not cover it",
-    "account_missing": "there is no such account",
-    "account_frozen": "the account is frozen",
-    "account_closed": "the account is closed",
+    "unknown_receiver": "there is no such account",
+    "receiver_frozen": "the other account takes no money now",
+    "receiver_closed": "the other account is closed",
+    "balance_limit": "the other account can hold no more",
+    "unknown_sender": "you have no account",
+    "sender_frozen": "your account is frozen",
+    "sender_closed": "your account is closed",
+    "currency_mismatch": "the account holds another currency",
+    "fraud_blocked": "it looked like fraud",
+    "expired": "it was not confirmed in time",
+    "released": "it was given up",
+    "rejected": "the check did not pass",
 }
 
 
@@ -72,10 +81,10 @@ def received(d: PaymentData, email: bool) -> Text:
 
 def refund_paid(d: PaymentData, email: bool) -> Text:
     """To the one who gives the money back; ``system:receivable`` may have paid a part for them."""
-    own, lent = d.amount_paise - d.receivable_paise, d.receivable_paise
+    lent = d.receivable_paise
     owed = f" {rupees(lent)} of it is now owed by you." if lent else ""
     if not email:
-        return Text("", f"{rupees(own)} went back to {short(d.to_user_id)}.{owed}")
+        return Text("", f"{rupees(d.amount_paise)} went back to {short(d.to_user_id)}.{owed}")
     return Text(
         f"{rupees(d.amount_paise)} was refunded",
         f"{rupees(d.amount_paise)} went back to {d.to_user_id}.{owed}\n"

@@ -24,7 +24,7 @@ def test_models_are_chosen_by_name() -> None:
     assert registry.active.thresholds == Thresholds(0.9, None)
     registry.activate(None)
     assert registry.active is None
-    with pytest.raises(InvalidSetting, match="no model is named 'oak'.*line:1, trees:2"):
+    with pytest.raises(InvalidSetting, match=r"no model is named 'oak'.*line:1, trees:2"):
         registry.activate("oak")
 
 

@@ -9,6 +9,7 @@ from paytm_lab.core.money import parse_rupees
 from paytm_lab.notifications.templates import (
     FRAUD_TEMPLATES,
     PAYMENT_TEMPLATES,
+    PaymentTemplate,
     blocked,
     failed,
     paid,
@@ -74,10 +75,14 @@ def test_a_refund_names_the_debt() -> None:
     )
     assert (
         refund_paid(data, email=False).body
-        == "₹6.00 went back to asha. ₹4.00 of it is now owed by you."
+        == "₹10.00 went back to asha. ₹4.00 of it is now owed by you."
     )
     assert "Refund 2 of payment 1" in refund_paid(data, email=True).body
     assert refund_received(data, email=False).body == "₹10.00 came back from shop."
+
+
+def templates() -> list[PaymentTemplate]:
+    return [t for pair in PAYMENT_TEMPLATES.values() for t in pair if t is not None]
 
 
 def test_short_channels_stay_one_short_line() -> None:
@@ -99,6 +104,6 @@ def test_short_channels_stay_one_short_line() -> None:
 
 def test_emails_have_a_subject_of_one_line() -> None:
     fraud = FraudData("1", "a", 100, 1.0, "review", "amount", to_user_id="b")
-    texts = [t(PAYMENT, True) for pair in PAYMENT_TEMPLATES.values() for t in pair if t is not None]
+    texts = [t(PAYMENT, True) for t in templates()]
     texts += [t(fraud, True) for t in (under_review, blocked)]
     assert all(text.subject and "\n" not in text.subject for text in texts)
