@@ -35,7 +35,7 @@ from paytm_lab.ledger.operations import Outcome, PaymentRequest, Result, SetAcco
 from paytm_lab.ledger.queries import AccountView, ReviewRow
 from paytm_lab.ledger.recovery import RecoveryReport
 from paytm_lab.reporting.results import RunResult
-from paytm_lab.simulation import faults
+from paytm_lab.simulation import faults, last_run
 from paytm_lab.simulation.driver import Ack, LoadDriver, Posted
 from paytm_lab.simulation.payments import Workload
 from paytm_lab.simulation.stepping import Moved, Stepper
@@ -79,7 +79,8 @@ class Lab:
     ``seed``: of everything random (None: drawn; see ``lab.seed``). ``deterministic``: no threads, a
     simulated clock; ``step`` moves one part at a time and the same seed repeats every event. More
     settings by name (``fraud_gate="before"``): see ``paytm-lab config``. ``relay`` and ``consumers``
-    (None: all) say which workers run beside the writers.
+    (None: all) say which workers run beside the writers. ``read_only``: no writers, no workers, no
+    recovery; what lies in ``data`` can be looked at, audited, traced and replayed.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class Lab:
         deterministic: bool = False,
         relay: bool = True,
         consumers: tuple[str, ...] | None = None,
+        read_only: bool = False,
         **settings: Any,
     ) -> None:
         self._temporary = None if data else tempfile.mkdtemp(prefix="paytm_lab-")
@@ -104,6 +106,7 @@ class Lab:
         self.profile = self.settings.profile
         self.data = folder
         self.deterministic = deterministic
+        self.read_only = read_only
         self.recovered: RecoveryReport | None = None
         self.crashed_at = ""
         self._relay = relay
@@ -122,6 +125,8 @@ class Lab:
         system = wiring.build(self.settings, self._rng if self.deterministic else None, clock)
         system.on_crash = self._note_crash
         self._system = system
+        if self.read_only:
+            return self
         try:
             if self.deterministic:
                 self._stepper = self._make_stepper(system)
@@ -195,7 +200,8 @@ class Lab:
     def _make_stepper(self, system: wiring.System) -> Stepper:
         if not isinstance(system.clock, SimulatedClock):
             raise BadInput("only a simulated clock can be stepped")
-        return Stepper(system.actors(self._relay, self._consumers), system.clock, self._rng)
+        actors = system.actors(self._relay, self._consumers)
+        return Stepper(actors, system.clock, self._rng, system.writer_actors())
 
     # -- payments ---------------------------------------------------------------------------------
 
@@ -337,6 +343,8 @@ class Lab:
         A file's payments have idempotency keys, so running it again posts nothing.
         """
         system = self.system
+        if self.read_only:
+            raise BadInput("this lab is read-only", remedy="Open it without read_only=True.")
         if isinstance(what, Workload):
             openings: Mapping[str, int] = what.openings(self.seed)
             batches = what.rows(self.seed, system.router.map)
@@ -350,18 +358,35 @@ class Lab:
         if drain:
             self.drain(progress)
         drained_s = time.perf_counter() - started
+        figures = {
+            "profile": self.profile,
+            "seed": self.seed,
+            "command": command,
+            "users": len(openings),
+            "submitted": len(posted),
+            "answers": posted.answers,
+            "not_admitted": posted.not_admitted,
+            "repeated": len(posted.repeats),
+            "posting_s": posted.seconds,
+            "drained_s": drained_s,
+        }
+        if self._temporary is None:
+            last_run.save(self.data, figures, marks, posted)
+        return self._result(figures, marks, posted.latency_by_payment())
+
+    def last_run(self) -> RunResult:
+        """The run that was made last in this lab's folder, by whichever process; BadInput if none."""
+        return self._result(*last_run.load(self.data))
+
+    def _result(
+        self,
+        figures: Mapping[str, Any],
+        marks: Mapping[int, int],
+        seen: Mapping[str, tuple[float, float]],
+    ) -> RunResult:
         return RunResult(
-            profile=self.profile,
-            seed=self.seed,
-            command=command,
-            users=len(openings),
-            submitted=len(posted),
-            answers=posted.answers,
-            not_admitted=posted.not_admitted,
-            repeated=len(posted.repeats),
-            posting_s=posted.seconds,
-            drained_s=drained_s,
-            read_payments=partial(self._payments, marks, posted),
+            **figures,
+            read_payments=partial(self._payments, marks, seen),
             read_shards=self._shards,
             read_features=self._features,
             read_events=self.event_counts,
@@ -415,9 +440,10 @@ class Lab:
             if progress is not None:
                 progress("opening accounts", len(part), len(left))
 
-    def _payments(self, marks: Mapping[int, int], posted: Posted) -> Mapping[str, Any]:
+    def _payments(
+        self, marks: Mapping[int, int], seen: Mapping[str, tuple[float, float]]
+    ) -> Mapping[str, Any]:
         columns = queries.payment_columns(self.system.databases.values(), marks)
-        seen = posted.latency_by_payment()
         nan = float("nan")
         times = [seen.get(payment, (nan, nan)) for payment in columns["payment_id"]]
         return {

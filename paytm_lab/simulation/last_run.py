@@ -1,0 +1,68 @@
+"""What only the load driver saw of a run, kept in the data folder: who waited how long, and when.
+
+All else of a run is in the ledger. So a report or a notebook that opens the folder later,
+read-only, shows the same latencies as the run itself.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+from zipfile import BadZipFile
+
+import numpy as np
+
+from paytm_lab.core.errors import BadInput, StorageCorrupt
+from paytm_lab.core.ids import payment_id_text
+from paytm_lab.simulation.driver import Posted
+
+_NAME = "last_run.npz"
+
+
+class LastRun(NamedTuple):
+    """``marks``: shard -> last row id before the run. ``figures``: arguments of a RunResult."""
+
+    figures: dict[str, Any]
+    marks: dict[int, int]
+    latency_by_payment: dict[str, tuple[float, float]]
+
+
+def save(
+    folder: Path, figures: Mapping[str, Any], marks: Mapping[int, int], posted: Posted
+) -> None:
+    """Replace the folder's last run; about 32 bytes a payment. Whole or not at all."""
+    about = {"figures": dict(figures), "marks": {str(k): v for k, v in marks.items()}}
+    part = folder / f"{_NAME}.{os.getpid()}.part"
+    with part.open("wb") as file:
+        np.savez(
+            file,
+            about=np.frombuffer(json.dumps(about).encode(), dtype=np.uint8),
+            ids=np.frombuffer(b"".join(posted.ids), dtype="V16"),
+            submitted_s=np.array(posted.submitted_s),
+            latency_ms=np.array(posted.latency_ms),
+        )
+    part.replace(folder / _NAME)
+
+
+def load(folder: Path) -> LastRun:
+    """The folder's last run. BadInput: there was none. StorageCorrupt: it cannot be read."""
+    path = folder / _NAME
+    try:
+        with np.load(path, allow_pickle=False) as held:
+            about = json.loads(held["about"].tobytes())
+            ids = [payment_id_text(raw.tobytes()) for raw in held["ids"]]
+            times = zip(held["submitted_s"].tolist(), held["latency_ms"].tolist(), strict=True)
+            seen = dict(zip(ids, times, strict=True))
+    except FileNotFoundError:
+        raise BadInput(
+            "no run was made in this lab", place=str(folder), remedy="Run one: paytm-lab run."
+        ) from None
+    except (OSError, ValueError, KeyError, BadZipFile) as error:
+        raise StorageCorrupt(
+            f"the last run cannot be read: {error}", place=str(path), remedy="Run again."
+        ) from error
+    marks = {int(shard): mark for shard, mark in about["marks"].items()}
+    return LastRun(about["figures"], marks, seen)
