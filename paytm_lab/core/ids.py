@@ -26,7 +26,9 @@ def in_transit(peer_shard: int) -> str:
 def require_user_id(user_id: str) -> str:
     """The same text, if it is a user id; InvalidUserId otherwise."""
     if not isinstance(user_id, str) or not 1 <= len(user_id) <= USER_ID_LENGTH_MAX:
-        raise InvalidUserId(f"{user_id!r:.80} is not a user id: its length is wrong", remedy=_REMEDY)
+        raise InvalidUserId(
+            f"{user_id!r:.80} is not a user id: its length is wrong", remedy=_REMEDY
+        )
     if user_id.isascii():
         if not user_id.isprintable():
             raise InvalidUserId(f"{user_id!r} holds a control character", remedy=_REMEDY)
@@ -75,14 +77,21 @@ def payment_id_text(payment_id: bytes) -> str:
 
 
 def parse_payment_id(text: str) -> bytes:
-    """Text of a UUIDv7 -> 16 bytes; BadInput for anything else."""
+    """Text as ``payment_id_text`` writes it, in either case -> 16 bytes; BadInput for anything else."""
     try:
         raw = bytes.fromhex(text.replace("-", ""))
     except (ValueError, AttributeError):
         raw = b""
-    if len(raw) != 16 or raw[6] >> 4 != 7 or raw[8] >> 6 != 2:
+    # fromhex passes over spaces, and dashes may stand anywhere by now: compare with the one right text.
+    if (
+        len(raw) != 16
+        or raw[6] >> 4 != 7
+        or raw[8] >> 6 != 2
+        or payment_id_text(raw) != text.lower()
+    ):
         raise BadInput(
-            f"{text!r:.80} is not a payment id", remedy="A payment id is the UUID that a payment answered with."
+            f"{text!r:.80} is not a payment id",
+            remedy="A payment id is the UUID that a payment answered with.",
         )
     return raw
 

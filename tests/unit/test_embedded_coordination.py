@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from paytm_lab.backends.embedded import coordination as module
+from paytm_lab.backends.embedded import locked_files
 from paytm_lab.backends.embedded.coordination import EmbeddedCoordination
 from paytm_lab.core.errors import LockTimeout, MissingPart, StorageCorrupt, Unavailable
 
@@ -61,7 +61,7 @@ def test_a_writer_that_never_finishes_is_not_waited_for_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     coordination = EmbeddedCoordination(tmp_path)
-    monkeypatch.setattr(module, "LOCK_WAIT_S_MAX", 0.02)
+    monkeypatch.setattr(locked_files, "LOCK_WAIT_S_MAX", 0.02)
     with (tmp_path / "documents" / "map.lock").open("w") as stuck:
         fcntl.flock(stuck, fcntl.LOCK_EX)
         with pytest.raises(LockTimeout, match="map"):

@@ -12,41 +12,29 @@ as well as two processes, and the kernel drops it when the process dies, however
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import logging
 import os
 import threading
-import time
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote, unquote
 
-from paytm_lab.core.errors import (
-    BadInput,
-    Conflict,
-    LockTimeout,
-    MissingPart,
-    PaytmLabError,
-    StorageCorrupt,
-    StorageFull,
-    StoreError,
-    Unavailable,
+from paytm_lab.backends.embedded.locked_files import (
+    LOCK_WAIT_S_MAX,
+    locked,
+    open_file,
+    replace_file,
+    same_file,
+    sync_folder,
+    translated,
+    try_lock,
 )
+from paytm_lab.core.errors import BadInput, Conflict, MissingPart, StorageCorrupt, Unavailable
 
 POLL_INTERVAL_MS = 50
-LOCK_WAIT_S_MAX = 10.0
 _log = logging.getLogger(__name__)
-_UNUSABLE = (
-    errno.EACCES,
-    errno.EPERM,
-    errno.EROFS,
-    errno.ENOTDIR,
-    errno.EEXIST,
-    errno.ENOENT,
-)
 _live: weakref.WeakSet[EmbeddedCoordination] = weakref.WeakSet()
 
 
@@ -91,8 +79,8 @@ class _Registration:
             return
         self._open = False
         try:
-            with _translated(self._path), _locked(self._turn):
-                if _same_file(self._path, self._descriptor):
+            with translated(self._path), locked(self._turn):
+                if same_file(self._path, self._descriptor):
                     self._path.unlink()
         except MissingPart:  # the folder is gone, and the registration with it
             pass
@@ -127,20 +115,20 @@ class EmbeddedCoordination:
         self._watches: list[_Watch] = []
         self._watcher: threading.Thread | None = None
         self._wake = threading.Event()
-        with _translated(self._folder):
+        with translated(self._folder):
             for part in ("locks", "documents", "services"):
                 (self._folder / part).mkdir(parents=True, exist_ok=True)
-            _sync_folder(self._folder)
-            _sync_folder(self._folder.parent)
+            sync_folder(self._folder)
+            sync_folder(self._folder.parent)
         _live.add(self)
 
     def try_lead(self, name: str) -> EmbeddedLeadership | None:
         path = self._folder / "locks" / f"{_file_name(name)}.lock"
-        with self._lock, _translated(path):
+        with self._lock, translated(path):
             self._require_open()
-            descriptor = _open(path)
+            descriptor = open_file(path)
             try:
-                free = _try_lock(descriptor, fcntl.LOCK_EX)
+                free = try_lock(descriptor, fcntl.LOCK_EX)
             except BaseException:
                 os.close(descriptor)
                 raise
@@ -158,7 +146,7 @@ class EmbeddedCoordination:
     def write_document(self, name: str, body: bytes, expected_version: int | None) -> int:
         self._require_open()
         path = self._document(name)
-        with _translated(path), _locked(path.with_suffix(".lock")):
+        with translated(path), locked(path.with_suffix(".lock")):
             found = _read(path)
             version = None if found is None else found[1]
             if version != expected_version:
@@ -168,7 +156,7 @@ class EmbeddedCoordination:
                     remedy="Read it again and repeat the change.",
                 )
             following = (version or 0) + 1
-            _replace(path, b"%d\n%b" % (following, body))
+            replace_file(path, b"%d\n%b" % (following, body))
         self._wake.set()
         return following
 
@@ -197,10 +185,10 @@ class EmbeddedCoordination:
         folder = self._folder / "services" / _file_name(service)
         path = folder / f"{_file_name(instance)}.live"
         turn = folder / ".lock"
-        with self._lock, _translated(path):
+        with self._lock, translated(path):
             self._require_open()
             folder.mkdir(exist_ok=True)
-            with _locked(turn):
+            with locked(turn):
                 if _address_if_alive(path) is not None:
                     raise Conflict(
                         f"An instance {instance!r} of {service!r} is registered already",
@@ -209,9 +197,9 @@ class EmbeddedCoordination:
                     )
                 # Locked before it gets its name: nobody ever sees it unlocked or half-written.
                 prepared = path.with_suffix(".new")
-                descriptor = _open(prepared, os.O_TRUNC)
+                descriptor = open_file(prepared, os.O_TRUNC)
                 try:
-                    if not _try_lock(descriptor, fcntl.LOCK_EX):
+                    if not try_lock(descriptor, fcntl.LOCK_EX):
                         raise Conflict(f"{prepared} is in use", place=str(folder))
                     os.write(descriptor, address.encode())
                     prepared.rename(path)
@@ -225,7 +213,7 @@ class EmbeddedCoordination:
     def instances(self, service: str) -> dict[str, str]:
         self._require_open()
         folder = self._folder / "services" / _file_name(service)
-        with _translated(folder):
+        with translated(folder):
             paths = sorted(folder.glob("*.live"))
             found = {unquote(path.stem): _address_if_alive(path) for path in paths}
         return {instance: address for instance, address in found.items() if address is not None}
@@ -304,35 +292,8 @@ def _file_name(name: str) -> str:
     return quote(name, safe="").replace(".", "%2E")
 
 
-def _open(path: Path, more_flags: int = 0) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | more_flags, 0o644)
-
-
-def _try_lock(descriptor: int, kind: int) -> bool:
-    try:
-        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold the lock file for a moment. LockTimeout when another keeps it for LOCK_WAIT_S_MAX."""
-    descriptor = _open(path)
-    try:
-        give_up_at = time.monotonic() + LOCK_WAIT_S_MAX
-        while not _try_lock(descriptor, fcntl.LOCK_EX):
-            if time.monotonic() > give_up_at:
-                raise LockTimeout(f"Another process keeps {path.name} locked", place=str(path))
-            time.sleep(0.001)
-        yield
-    finally:
-        os.close(descriptor)
-
-
 def _read(path: Path) -> tuple[bytes, int] | None:
-    with _translated(path):
+    with translated(path):
         try:
             content = path.read_bytes()
         except FileNotFoundError:
@@ -347,29 +308,6 @@ def _read(path: Path) -> tuple[bytes, int] | None:
     return body, int(version)
 
 
-def _replace(path: Path, content: bytes) -> None:
-    """Durable and whole: readers, and a machine that comes back, see the old content or the new."""
-    prepared = path.with_suffix(".new")
-    descriptor = _open(prepared, os.O_TRUNC)
-    try:
-        view = memoryview(content)
-        while view:
-            view = view[os.write(descriptor, view) :]
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    prepared.rename(path)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _address_if_alive(path: Path) -> str | None:
     """The address in a registration whose process holds its lock; None for any other."""
     try:
@@ -378,38 +316,8 @@ def _address_if_alive(path: Path) -> str | None:
         return None
     try:
         # Shared, so that two who look at once do not take each other for the owner.
-        if _try_lock(descriptor, fcntl.LOCK_SH):
+        if try_lock(descriptor, fcntl.LOCK_SH):
             return None
         return os.read(descriptor, 1 << 16).decode()
     finally:
         os.close(descriptor)
-
-
-def _same_file(path: Path, descriptor: int) -> bool:
-    try:
-        return os.path.samestat(path.stat(), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
-
-
-@contextmanager
-def _translated(place: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise _translate(error, place) from error
-
-
-def _translate(error: OSError, place: Path) -> PaytmLabError:
-    reason = error.strerror or str(error)
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return StorageFull(
-            f"No space left: {reason}", place=str(place), remedy="Free disk space and repeat."
-        )
-    if error.errno in _UNUSABLE:
-        return MissingPart(
-            f"The data folder cannot be used: {reason}",
-            place=str(place),
-            remedy="Make it writable, or choose another with --data.",
-        )
-    return StoreError(f"The coordination folder failed: {reason}", place=str(place))
