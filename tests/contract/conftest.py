@@ -10,8 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from paytm_lab.backends.embedded.cache import EmbeddedCache
 from paytm_lab.backends.embedded.coordination import EmbeddedCoordination
+from paytm_lab.backends.embedded.event_log import EmbeddedEventLog
+from paytm_lab.backends.embedded.wide_store import EmbeddedWideStore
+from paytm_lab.core.clock import SimulatedClock
+from paytm_lab.ports.cache import Cache
 from paytm_lab.ports.coordination import Coordination
+from paytm_lab.ports.event_log import EventLog
+from paytm_lab.ports.wide_store import WideStore
 
 
 @pytest.fixture(params=["embedded"])
@@ -32,6 +39,62 @@ def make_coordination(coordination_place: str) -> Iterator[Callable[[], Coordina
 
         def make() -> Coordination:
             client = EmbeddedCoordination(Path(coordination_place))
+            clients.callback(client.close)
+            return client
+
+        yield make
+
+
+@pytest.fixture
+def event_log_place(profile: str, tmp_path: Path) -> str:
+    """What tells a process where the event log is: a folder, or an address."""
+    return str(tmp_path / "log")
+
+
+@pytest.fixture
+def make_event_log(event_log_place: str) -> Iterator[Callable[[], EventLog]]:
+    """Each call is another client of the same log."""
+    with ExitStack() as clients:
+
+        def make() -> EventLog:
+            client = EmbeddedEventLog(Path(event_log_place))
+            clients.callback(client.close)
+            return client
+
+        yield make
+
+
+@pytest.fixture
+def clock() -> SimulatedClock:
+    return SimulatedClock()
+
+
+@pytest.fixture
+def make_cache(profile: str, clock: SimulatedClock) -> Iterator[Callable[[], Cache]]:
+    """Each call is an empty cache whose time is the ``clock`` fixture's."""
+    with ExitStack() as caches:
+
+        def make() -> Cache:
+            cache = EmbeddedCache(clock)
+            caches.callback(cache.close)
+            return cache
+
+        yield make
+
+
+@pytest.fixture
+def wide_store_place(profile: str, tmp_path: Path) -> str:
+    """What tells a process where the wide store is: a file, or an address."""
+    return str(tmp_path / "wide.sqlite")
+
+
+@pytest.fixture
+def make_wide_store(wide_store_place: str) -> Iterator[Callable[[], WideStore]]:
+    """Each call is another client of the same store."""
+    with ExitStack() as clients:
+
+        def make() -> WideStore:
+            client = EmbeddedWideStore(Path(wide_store_place))
             clients.callback(client.close)
             return client
 

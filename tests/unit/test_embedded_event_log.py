@@ -1,0 +1,196 @@
+"""What is the embedded log's own: leases by a given clock, repeatable runs, damaged files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from paytm_lab.backends.embedded.consumer_group import fair_share
+from paytm_lab.backends.embedded.event_log import EmbeddedEventLog
+from paytm_lab.backends.embedded.topic_file import partition_of
+from paytm_lab.core.clock import SimulatedClock
+from paytm_lab.core.errors import (
+    BadInput,
+    MissingPart,
+    StoreError,
+    TransientStoreError,
+    Unavailable,
+)
+from paytm_lab.ports.event_log import Message, TopicPartition
+
+LEASE_S = 10.0
+
+
+@pytest.fixture
+def clock() -> SimulatedClock:
+    return SimulatedClock()
+
+
+@pytest.fixture
+def log(tmp_path: Path, clock: SimulatedClock) -> Iterator[EmbeddedEventLog]:
+    log = EmbeddedEventLog(tmp_path / "log", clock, lease_s=LEASE_S)
+    log.create_topics({"t": 4})
+    yield log
+    log.close()
+
+
+def test_a_keys_partition_is_the_same_for_ever() -> None:
+    keys = ("", "a", "b", "alice", "ünïcode", "42")
+    assert [partition_of(key, 8) for key in keys] == [0, 3, 1, 7, 2, 0]
+
+
+def test_records_carry_the_clocks_time(log: EmbeddedEventLog, clock: SimulatedClock) -> None:
+    log.append([Message("t", "a", b"1")])
+    clock.advance(5)
+    log.append([Message("t", "a", b"2")])
+    first, second = log.read("t", partition_of("a", 4), 0, 10)
+    assert second.time_us - first.time_us == 5_000_000
+
+
+def test_a_member_that_hangs_loses_its_partitions_when_its_lease_is_over(
+    log: EmbeddedEventLog, clock: SimulatedClock
+) -> None:
+    log.append([Message("t", str(i), b"x") for i in range(40)])
+    hung = log.consumer("g", ["t"])
+    records = hung.poll(100, 0.0)
+    other = log.consumer("g", ["t"])
+    clock.advance(LEASE_S - 1)
+    other.poll(0, 0.0)
+    assert other.assignment() == set()
+    clock.advance(1.5)
+    assert len(other.poll(100, 0.0)) == len(records) == 40
+    assert len(other.assignment()) == 4
+    with pytest.raises(TransientStoreError):
+        hung.commit({TopicPartition("t", 0): 1})
+    hung.poll(0, 0.0)  # it wakes and is a member again, with nothing yet
+    assert hung.assignment() == set()
+    other.poll(0, 0.0)
+    hung.poll(0, 0.0)
+    assert len(hung.assignment()) == len(other.assignment()) == 2
+
+
+def test_polling_keeps_a_lease(log: EmbeddedEventLog, clock: SimulatedClock) -> None:
+    members = [log.consumer("g", ["t"]) for _ in range(2)]
+    for _ in range(3):
+        for member in members:
+            member.poll(0, 0.0)
+    shares = [member.assignment() for member in members]
+    for _ in range(20):
+        clock.advance(LEASE_S / 3)
+        for member in members:
+            member.poll(10, 0.0)
+        assert [member.assignment() for member in members] == shares
+
+
+def test_an_old_lease_in_the_future_does_not_outlive_its_log(
+    tmp_path: Path, log: EmbeddedEventLog, clock: SimulatedClock
+) -> None:
+    clock.advance(10_000)
+    log.consumer("g", ["t"])
+    log._instance.close()  # type: ignore[union-attr]  # what the kernel does when the process dies
+    earlier = EmbeddedEventLog(tmp_path / "log", SimulatedClock())
+    try:
+        assert len(earlier.consumer("g", ["t"]).assignment()) == 4
+    finally:
+        earlier.close()
+
+
+def test_the_same_steps_give_the_same_records(tmp_path: Path) -> None:
+    def run(name: str) -> list[object]:
+        clock = SimulatedClock()
+        log = EmbeddedEventLog(tmp_path / name, clock)
+        log.create_topics({"t": 4})
+        seen: list[object] = []
+        consumers = [log.consumer("g", ["t"]) for _ in range(2)]
+        for i in range(30):
+            log.append([Message("t", str(i * j), f"{i}".encode()) for j in range(3)])
+            clock.advance(0.7)
+            for consumer in consumers:
+                records = consumer.poll(5, 0.0)
+                seen.append((records, sorted(consumer.assignment())))
+                consumer.commit(
+                    {TopicPartition(r.topic, r.partition): r.offset + 1 for r in records}
+                )
+        log.close()
+        return seen
+
+    assert run("one") == run("two")
+
+
+@pytest.mark.parametrize("partitions", [1, 4, 8, 9])
+@pytest.mark.parametrize("members", [1, 2, 3, 7, 12])
+def test_fair_shares_add_up_to_all_partitions(partitions: int, members: int) -> None:
+    held = [0] * members
+    for me in [*range(members), *range(members)]:
+        above = sum(n > partitions // members for i, n in enumerate(held) if i != me)
+        free = partitions - sum(held)
+        held[me] = min(fair_share(partitions, members, above), held[me] + free)
+    assert sum(held) == partitions
+    assert max(held) - min(held) <= 1
+
+
+def test_records_can_be_deleted_from_the_start(log: EmbeddedEventLog, tmp_path: Path) -> None:
+    log.append([Message("t", "a", str(i).encode()) for i in range(600)])
+    partition = partition_of("a", 4)
+    log.delete_records("t", partition, 450)
+    assert log.start_offsets("t")[partition] == 450
+    reopened = EmbeddedEventLog(tmp_path / "log", SimulatedClock())
+    try:
+        for client in (log, reopened):
+            assert [r.offset for r in client.read("t", partition, 0, 3)] == [450, 451, 452]
+        assert len(reopened.consumer("g", ["t"]).poll(1_000, 0.0)) == 150
+        with pytest.raises(BadInput):
+            log.delete_records("t", partition, 9_999)
+    finally:
+        reopened.close()
+
+
+def test_old_records_leave_memory_and_are_still_read(log: EmbeddedEventLog) -> None:
+    sent = [Message("t", str(i % 100), b"%07d" % i * 1_400) for i in range(4_000)]  # 39 MB
+    for start in range(0, len(sent), 400):
+        log.append(sent[start : start + 400])
+    kept = sum(tail.value_bytes for tail in log.topic("t")._tails)
+    assert kept <= 17 << 20
+    records = [r for p in range(4) for r in log.read("t", p, 0, 10_000)]
+    assert sorted(r.value for r in records) == sorted(m.value for m in sent)
+
+
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+    log = EmbeddedEventLog(tmp_path / "log")
+    log.create_topics({"t": 1})
+    log.close()
+    (tmp_path / "log" / "t.sqlite").write_bytes(b"this is no database" * 500)
+    again = EmbeddedEventLog(tmp_path / "log")
+    with pytest.raises(StoreError, match=r"t\.sqlite") as caught:
+        again.partitions("t")
+    assert caught.value.code == "storage_corrupt"
+    again.close()
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(MissingPart, match="file/log"):
+        EmbeddedEventLog(tmp_path / "file" / "log")
+
+
+def test_names_and_counts_outside_the_grammar_are_refused(log: EmbeddedEventLog) -> None:
+    for name in ("", "../up", "a/b", ".hidden", "x" * 201):
+        with pytest.raises(BadInput):
+            log.create_topics({name: 1})
+        with pytest.raises(BadInput):
+            log.consumer(name, ["t"])
+    for count in (0, 257):
+        with pytest.raises(BadInput):
+            log.create_topics({"ok": count})
+    with pytest.raises(BadInput, match="partition 4"):
+        log.read("t", 4, 0, 1)
+    with pytest.raises(BadInput, match="Unicode"):
+        log.append([Message("t", "\ud800", b"")])
+
+
+def test_a_closed_log_says_so(log: EmbeddedEventLog) -> None:
+    log.close()
+    with pytest.raises(Unavailable, match="closed"):
+        log.append([Message("t", "a", b"")])
