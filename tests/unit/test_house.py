@@ -90,13 +90,14 @@ def test_tests_neither_sleep_nor_skip() -> None:
     assert found == []
 
 
-def test_every_public_face_is_sorted_and_true() -> None:
+def test_every_public_face_is_true() -> None:
+    """Ruff holds ``__all__`` sorted; each of its names must exist, once."""
     for path in sources("paytm_lab"):
         tree = ast.parse(path.read_text())
         for node in tree.body:
             if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
                 names = ast.literal_eval(node.value)
-                assert names == sorted(names), path
+                assert len(names) == len(set(names)), path
                 parts = path.relative_to(ROOT).with_suffix("").parts
                 module = importlib.import_module(".".join(parts).removesuffix(".__init__"))
                 assert [n for n in names if not hasattr(module, n)] == [], path
