@@ -17,7 +17,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _DIGITS = re.compile(r"[0-9]{1,16}", re.ASCII)
 
-_NAMES: dict[str, tuple[str, ...]] = {
+USUAL_NAMES: dict[str, tuple[str, ...]] = {
     "from": ("from_user_id", "from_user", "from", "sender_id", "sender", "payer_id", "payer"),
     "to": ("to_user_id", "to_user", "to", "receiver_id", "receiver", "payee_id", "payee"),
     "amount": ("amount", "amount_rupees", "amount_paise"),
@@ -209,7 +209,7 @@ def _recognise(header: Sequence[str]) -> Format | None:
 
 def _usual_name(wanted: str, header: Sequence[str]) -> str:
     folded = {name.strip().casefold(): name for name in reversed(header)}
-    return next((folded[usual] for usual in _NAMES[wanted] if usual in folded), "")
+    return next((folded[usual] for usual in USUAL_NAMES[wanted] if usual in folded), "")
 
 
 def _position(wanted: str, column: str, header: Sequence[str], place: str) -> int:

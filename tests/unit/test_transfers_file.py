@@ -11,13 +11,21 @@ import subprocess
 import sys
 import threading
 from datetime import UTC, datetime
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
 
 from paytm_lab.core.errors import InvalidAmount, InvalidSetting, MalformedFile
 from paytm_lab.simulation import csv_records
-from paytm_lab.simulation.file_formats import FILE_START_US, parse_mapping, time_reader
+from paytm_lab.simulation.file_formats import (
+    FIELDS,
+    FILE_START_US,
+    REQUIRED,
+    USUAL_NAMES,
+    parse_mapping,
+    time_reader,
+)
 from paytm_lab.simulation.payments import Transfer
 from paytm_lab.simulation.transfers_file import TransfersFile, open_transfers
 
@@ -169,20 +177,20 @@ def test_all_bad_rows_together_in_order(tmp_path: Path) -> None:
     assert file.accepted == 1
 
 
-@pytest.mark.parametrize(
-    ("column", "value", "reason"),
-    [
-        ("id", "", "bad_id"),
-        ("id", "a\u0007b", "bad_id"),
-        ("id", "i" * 256, "overlong_field"),
-        ("time", "yesterday", "bad_time"),
-        ("time", "", "bad_time"),
-        ("time", "1969-12-31T23:59:59Z", "bad_time"),
-        ("time", "77", "bad_time"),
-        ("opening", "-5", "bad_opening"),
-        ("opening", "5.001", "bad_opening"),
-    ],
-)
+BAD_FIELDS = [
+    ("id", "", "bad_id"),
+    ("id", "a\u0007b", "bad_id"),
+    ("id", "i" * 256, "overlong_field"),
+    ("time", "yesterday", "bad_time"),
+    ("time", "", "bad_time"),
+    ("time", "1969-12-31T23:59:59Z", "bad_time"),
+    ("time", "77", "bad_time"),
+    ("opening", "-5", "bad_opening"),
+    ("opening", "5.001", "bad_opening"),
+]
+
+
+@pytest.mark.parametrize(("column", "value", "reason"), BAD_FIELDS)
 def test_a_bad_optional_field(tmp_path: Path, column: str, value: str, reason: str) -> None:
     text = f"from,to,amount,{column}\na,b,1,{value}\n"
     _, listed = judged(tmp_path, text)
@@ -441,3 +449,29 @@ def test_memory_grows_with_users_and_ids_not_with_rows(tmp_path: Path) -> None:
     assert (small_rows, large_rows) == (40_000, 240_000)
     # 200,000 more rows: 16 bytes an id, twice that while runs merge; a kept row would be 400 bytes.
     assert large_bytes - small_bytes < 200_000 * 16 * 4 + 4 * 2**20
+
+
+def test_a_gzip_on_standard_input() -> None:
+    packed = gzip.compress((HEAD + "a,b,3\n").encode())
+    with open_transfers("-", stdin=io.BytesIO(packed)) as file:
+        assert [row.amount_paise for row in all_rows(file)] == [300]
+
+
+def _table(heading: str) -> list[list[str]]:
+    """The cells of the first table under a heading of the document, without its two head lines."""
+    text = (Path(__file__).parents[2] / "docs" / "transfers-file.md").read_text(encoding="utf-8")
+    rows = text.split(f"## {heading}\n")[1].split("\n## ")[0].splitlines()
+    first = next(i for i, line in enumerate(rows) if line.startswith("|"))
+    table = list(takewhile(lambda line: line.startswith("|"), rows[first:]))
+    return [[cell.strip(" `") for cell in line.strip("|").split(" | ")] for line in table[2:]]
+
+
+def test_the_document_names_every_reason_and_every_column_name() -> None:
+    produced = {reason for _, reason, _ in BAD_ROWS}
+    produced |= {reason for _, _, reason in BAD_FIELDS} | {"idempotency_conflict"}
+    assert {row[0] for row in _table("Bad rows")} == produced
+    names = {row[0]: tuple(row[2].split(", ")) for row in _table("Columns")}
+    assert names == USUAL_NAMES and tuple(names) == FIELDS
+    assert [row[1] for row in _table("Columns")] == [
+        "yes" if name in REQUIRED else "no" for name in FIELDS
+    ]
