@@ -26,7 +26,7 @@ PaytmLabError
 │   │   └── DuplicateKey        a unique key exists already
 │   ├── StorageFull             no space left
 │   └── StorageCorrupt          a file or table cannot be read
-├── DeliveryFailed              exit 1   a provider refused a notification; repeating it does not help
+├── DeliveryFailed              exit 1   a provider refused a notification; repeating is no help
 └── IntegrityError              exit 1   the data contradicts itself; never silently passed over
     ├── FingerprintMismatch     a leg found a row of its id with other contents
     └── IllegalTransition       a state change outside the table of allowed ones
@@ -125,14 +125,16 @@ class MissingPart(Unavailable):
 
 
 class OutcomeUnknown(PaytmLabError):
-    """The answer of a commit was lost and the shard stays away. ``payment_id`` is what to ask for later."""
+    """The answer of a commit was lost and the shard stays away. Ask for ``payment_id`` later."""
 
     code = "outcome_unknown"
     exit_code = 4
 
     def __init__(self, message: str, *, payment_id: str, place: str = "") -> None:
         super().__init__(
-            message, place=place, remedy="Repeat with the same key; it never makes a second payment."
+            message,
+            place=place,
+            remedy="Repeat with the same key; it never makes a second payment.",
         )
         self.payment_id = payment_id
 

@@ -58,10 +58,11 @@ TOPIC_OF: dict[str, Topic] = {
 class PaymentData(msgspec.Struct, omit_defaults=True, frozen=True, gc=False):
     """``data`` of the four payment events. Amounts in paise, times in microseconds since 1970 UTC.
 
-    ``stamp_us`` is the payment's stamp, the same in all its events; ``at_us`` is when the payer asked (a
-    replayed file's own time), which velocity rules and hourly patterns use. ``kind``: transfer | funding | refund.
-    A balance is the user's after this event's own posting, where it posted to that user.
-    ``receivable_paise``: the part of a refund that ``system:receivable`` paid in place of the sender.
+    ``stamp_us`` is the payment's stamp, the same in all its events; ``at_us`` is when the payer
+    asked (a replayed file's own time), which velocity rules and hourly patterns use. ``kind``:
+    transfer | funding | refund. A balance is the user's after this event's own posting, where it
+    posted to that user. ``receivable_paise``: the part of a refund that ``system:receivable`` paid
+    in place of the sender.
     """
 
     payment_id: str
@@ -100,7 +101,7 @@ class BalanceUpdatedData(msgspec.Struct, frozen=True, gc=False):
 class FraudData(msgspec.Struct, omit_defaults=True, frozen=True, gc=False):
     """``data`` of the three fraud events. ``score`` is 0..1; ``rule`` names the rule that decided.
 
-    ``at_us`` is the payment's own (business time), so that history by hour agrees with the payment's.
+    ``at_us`` is the payment's own (business time), so that history by hour agrees with it.
     """
 
     payment_id: str
@@ -130,7 +131,7 @@ class HealthData(msgspec.Struct, frozen=True, gc=False):
 
 
 class Envelope(msgspec.Struct, omit_defaults=True, frozen=True, gc=False):
-    """CloudEvents 1.0 structured JSON. ``subject`` is the payment id (or user id), also the log's key."""
+    """CloudEvents 1.0 structured JSON. ``subject``: payment (or user) id, also the log's key."""
 
     id: str
     source: str
@@ -173,14 +174,15 @@ _decode_envelope = msgspec.json.Decoder(Envelope).decode
 
 def rfc3339(time_us: int) -> str:
     """Microseconds since 1970 UTC -> '2026-01-01T00:00:00.000000Z'."""
-    return f"{datetime.fromtimestamp(time_us // 1_000_000, UTC):%Y-%m-%dT%H:%M:%S}.{time_us % 1_000_000:06d}Z"
+    second, micros = divmod(time_us, 1_000_000)
+    return f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}.{micros:06d}Z"
 
 
 _second: tuple[int, str] = (-1, "")
 
 
 def _rfc3339_cached(time_us: int) -> str:
-    # Formatting a date costs more than the rest of an envelope; consecutive events share the second.
+    # Formatting a date costs more than the rest of an envelope; consecutive events share a second.
     global _second
     second, micros = divmod(time_us, 1_000_000)
     cached = _second
@@ -190,7 +192,14 @@ def _rfc3339_cached(time_us: int) -> str:
 
 
 def wrap(
-    *, event_id: str, event_type: str, subject: str, source: str, time_us: int, data: bytes, traceparent: str = ""
+    *,
+    event_id: str,
+    event_type: str,
+    subject: str,
+    source: str,
+    time_us: int,
+    data: bytes,
+    traceparent: str = "",
 ) -> bytes:
     """One CloudEvents envelope as JSON bytes. ``data`` must be JSON already.
 

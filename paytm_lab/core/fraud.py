@@ -14,7 +14,7 @@ class Decision(StrEnum):
 
 
 class Candidate(msgspec.Struct, frozen=True, gc=False):
-    """What a scorer sees of a payment. ``at_us``: microseconds since 1970 UTC, the payment's stamp."""
+    """What a scorer sees of a payment. ``at_us``: microseconds since 1970 UTC, its stamp."""
 
     payment_id: str
     from_user_id: str

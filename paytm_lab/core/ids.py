@@ -25,7 +25,8 @@ def in_transit(peer_shard: int) -> str:
 
 def require_user_id(user_id: str) -> str:
     """The same text, if it is a user id; InvalidUserId otherwise."""
-    if not isinstance(user_id, str) or not 1 <= len(user_id) <= USER_ID_LENGTH_MAX:
+    is_text = isinstance(user_id, str)  # what came in as JSON may be anything
+    if not is_text or not 1 <= len(user_id) <= USER_ID_LENGTH_MAX:
         raise InvalidUserId(
             f"{user_id!r:.80} is not a user id: its length is wrong", remedy=_REMEDY
         )
@@ -44,8 +45,8 @@ def require_user_id(user_id: str) -> str:
 
 
 class PaymentIds:
-    """Makes UUIDv7 payment ids (RFC 9562, 16 bytes). The 10 bits after the variant are the source slot,
-    so that a lookup by id asks one shard; 64 bits are random.
+    """Makes UUIDv7 payment ids (RFC 9562, 16 bytes). The 10 bits after the variant are the source
+    slot, so that a lookup by id asks one shard; 64 bits are random.
 
     Give a seeded ``rng`` only where a run must repeat exactly; the default draws from the system.
     """
@@ -77,12 +78,12 @@ def payment_id_text(payment_id: bytes) -> str:
 
 
 def parse_payment_id(text: str) -> bytes:
-    """Text as ``payment_id_text`` writes it, in either case -> 16 bytes; BadInput for anything else."""
+    """Text as ``payment_id_text`` writes it, in either case -> 16 bytes; BadInput otherwise."""
     try:
         raw = bytes.fromhex(text.replace("-", ""))
     except (ValueError, AttributeError):
         raw = b""
-    # fromhex passes over spaces, and dashes may stand anywhere by now: compare with the one right text.
+    # fromhex passes over spaces, and the dashes stood anywhere: compare with the one right text.
     if (
         len(raw) != 16
         or raw[6] >> 4 != 7
@@ -97,7 +98,7 @@ def parse_payment_id(text: str) -> bytes:
 
 
 def event_id(subject: str, event_type: str, leg: str = "") -> str:
-    """The id of the one event of this type (and leg) about ``subject``: the same on each delivery."""
+    """The id of the one event of this type (and leg) about ``subject``: always the same."""
     return f"{subject}.{event_type}.{leg}" if leg else f"{subject}.{event_type}"
 
 

@@ -14,10 +14,12 @@ _GRAMMAR = re.compile(r"([0-9]{1,14})(?:\.([0-9]{1,2}))?", re.ASCII)
 def parse_rupees(text: str) -> int:
     """Rupees as text -> paise. Grammar: ASCII ``[0-9]{1,14}(\\.[0-9]{1,2})?``.
 
-    Zero is allowed here (an opening balance may be zero); ``require_payable`` refuses it for payments.
-    Raises InvalidAmount for anything else: signs, exponents, NaN, underscores, other scripts' digits.
+    Zero is allowed here (an opening balance may be zero); ``require_payable`` refuses it for
+    payments. Raises InvalidAmount for anything else: signs, exponents, NaN, underscores, other
+    scripts' digits.
     """
-    match = _GRAMMAR.fullmatch(text) if isinstance(text, str) else None
+    is_text = isinstance(text, str)  # what came in as JSON may be anything
+    match = _GRAMMAR.fullmatch(text) if is_text else None
     if match is None:
         raise InvalidAmount(
             f"{text!r:.80} is not an amount",
@@ -45,7 +47,7 @@ def require_amount(amount_paise: int) -> int:
 def require_payable(amount_paise: int) -> int:
     """Like ``require_amount``, and not zero."""
     if require_amount(amount_paise) == 0:
-        raise InvalidAmount("0 paise cannot be paid", remedy="Give an amount of at least 0.01 rupees.")
+        raise InvalidAmount("0 paise cannot be paid", remedy="Give at least 0.01 rupees.")
     return amount_paise
 
 

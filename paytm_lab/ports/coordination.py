@@ -8,7 +8,7 @@ from typing import Protocol
 
 class Leadership(Protocol):
     def held(self) -> bool:
-        """True while this process is surely the leader; False for good once it may have been lost."""
+        """True while this process surely leads; False for good once it may no longer."""
 
     def release(self) -> None:
         """Give up leadership. Harmless when called twice."""
@@ -16,21 +16,24 @@ class Leadership(Protocol):
 
 class Coordination(Protocol):
     def try_lead(self, name: str) -> Leadership | None:
-        """Become the leader of ``name`` if nobody is; None at once if somebody is. A leader that dies
-        (kill -9 included) stops being one without anybody's help.
+        """Become the leader of ``name`` if nobody is; None at once if somebody is. A leader that
+        dies (kill -9 included) stops being one without anybody's help.
         """
 
     def read_document(self, name: str) -> tuple[bytes, int] | None:
         """A small versioned document (the shard map): its bytes and version, or None."""
 
     def write_document(self, name: str, body: bytes, expected_version: int | None) -> int:
-        """Replace it if its version is still ``expected_version`` (None: it must not exist). Returns the
-        new version; raises core.errors.Conflict when somebody else was faster. Durable when it returns.
+        """Replace it if its version is still ``expected_version`` (None: it must not exist).
+        Returns the new version; raises core.errors.Conflict when somebody else was faster. Durable
+        when it returns.
         """
 
-    def watch_document(self, name: str, on_change: Callable[[bytes, int], None]) -> Callable[[], None]:
-        """Call back, from another thread, soon after each change (changes may be merged, never missed
-        for good). Returns a function that ends the watch.
+    def watch_document(
+        self, name: str, on_change: Callable[[bytes, int], None]
+    ) -> Callable[[], None]:
+        """Call back, from another thread, soon after each change (changes may be merged, never
+        missed for good). Returns a function that ends the watch.
         """
 
     def register(self, service: str, instance: str, address: str) -> Callable[[], None]:
