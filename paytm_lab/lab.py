@@ -351,7 +351,7 @@ class Lab:
             total = what.payments
         else:
             openings, batches, total = what.openings(), what.rows(), what.accepted
-        self._open_accounts(openings, progress)
+        self.open_accounts(openings, progress)
         marks = queries.payment_marks(system.databases.values())
         started = time.perf_counter()
         posted = self._post(batches, total, in_flight, ack, progress)
@@ -415,8 +415,10 @@ class Lab:
         if self.step() is None and isinstance(self.system.clock, SimulatedClock):
             self.system.clock.advance(0.05)
 
-    def _open_accounts(self, openings: Mapping[str, int], progress: OnProgress | None) -> None:
-        """Accounts with these openings; one that exists keeps its own balance."""
+    def open_accounts(
+        self, openings: Mapping[str, int], progress: OnProgress | None = None
+    ) -> None:
+        """Accounts with these opening balances (paise); one that exists keeps its own balance."""
         engine = self.system.engine
         left = list(openings.items())
         for start in range(0, len(left), ACCOUNTS_IN_FLIGHT):

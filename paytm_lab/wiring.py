@@ -252,13 +252,14 @@ class System:
         for worker in self.workers:
             worker.start()
 
+    def writer_actors(self) -> dict[str, Callable[[], int]]:
+        return {f"writer of shard {shard}": writer.step for shard, writer in self.writers.items()}
+
     def actors(
         self, relay: bool = True, consumers: Iterable[str] | None = None
     ) -> dict[str, Callable[[], int]]:
         """The same parts by name, to be stepped by a seed instead of threads."""
-        steps: dict[str, Callable[[], int]] = {
-            f"writer of shard {shard}": writer.step for shard, writer in self.writers.items()
-        }
+        steps = self.writer_actors()
         if relay:
             steps |= {
                 f"relay of shard {shard}": leading.step for shard, leading in self.relays.items()

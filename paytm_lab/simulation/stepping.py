@@ -30,13 +30,21 @@ class Moved(NamedTuple):
 
 class Stepper:
     """``actors``: name -> a step that returns how much it did (0: nothing waited). ``clock`` moves
-    with the steps; ``history`` is every step that did something.
+    with the steps; ``history`` is every step that did something. An actor may itself wait for others (a
+    consumer for the ledger's answer): then only ``inner`` actors are stepped, so that none is entered
+    twice.
     """
 
     def __init__(
-        self, actors: Mapping[str, Callable[[], int]], clock: SimulatedClock, rng: random.Random
+        self,
+        actors: Mapping[str, Callable[[], int]],
+        clock: SimulatedClock,
+        rng: random.Random,
+        inner: Mapping[str, Callable[[], int]] | None = None,
     ) -> None:
         self._actors = list(actors.items())
+        self._inner = list((inner or {}).items())
+        self._depth = 0
         self.clock = clock
         self._rng = rng
         self.history: list[Moved] = []
@@ -46,7 +54,8 @@ class Stepper:
 
         Time moves a little with every try, and by enough for lazy work when nobody had anything.
         """
-        for name, action in self._rng.sample(self._actors, len(self._actors)):
+        actors = self._inner if self._depth else self._actors
+        for name, action in self._rng.sample(actors, len(actors)):
             self.clock.advance(self._rng.random() * STEP_S_MAX)
             count = self._try(action)
             if count:
@@ -56,10 +65,13 @@ class Stepper:
         return None
 
     def _try(self, action: Callable[[], int]) -> int:
+        self._depth += 1
         try:
             return action()
         except Unavailable:
             return 0  # a part is away by a fault; others go on, and time passes
+        finally:
+            self._depth -= 1
 
     def drive(self, is_true: Callable[[], bool]) -> None:
         """Step until the condition holds; Unavailable when nothing moves any more before it does."""

@@ -1,0 +1,146 @@
+"""In-process transfers against a raw loop that writes the same rows, at several numbers in flight."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from paytm_lab.benchmarks.raw_loop import Plan, RawLoop
+from paytm_lab.core.errors import IntegrityError
+from paytm_lab.ledger.operations import PaymentRequest, Result
+from paytm_lab.simulation.driver import LoadDriver
+from paytm_lab.simulation.payments import Transfer
+
+USERS = 10_000
+OPENING_PAISE = 10**9
+ROUNDS = 3
+SEED = 7
+IN_FLIGHT = (1, 64, 1024)
+SHARES = (0.0, 0.75, 1.0)
+PAYMENTS = {1: 1_500, 64: 8_000, 1024: 24_000}
+OFFERED_PER_S = 400
+OFFERED_S = 6.0
+
+
+def run(data_dir: Path, quick: bool, open_lab: Callable[..., Any]) -> list[dict[str, Any]]:
+    """Rows ``in_flight``, ``cross_shard_share``, ``transfers_per_s``, ``latency_ms_p50``,
+    ``latency_ms_p99``, ``rows_per_payment``, ``raw_per_s``, ``raw_ratio``; for the open loop
+    ``offered_per_s`` in place of ``in_flight``.
+
+    Engine and raw loop take turns three times, each on its own files; the best turn of each counts.
+    Ends in a full audit, events included: IntegrityError when it is not clean.
+    """
+    rows = []
+    with (
+        open_lab(data=data_dir / "engine", seed=SEED, relay=False, consumers=(), outbox_rows_max=10**8) as lab,
+        open_lab(data=data_dir / "raw", seed=SEED, relay=False, consumers=()) as raw_lab,
+    ):  # fmt: skip
+        for each in (lab, raw_lab):
+            each.open_accounts({str(n): OPENING_PAISE for n in range(1, USERS + 1)})
+        raw = RawLoop(dict(raw_lab.system.databases), _raw_accounts(raw_lab))
+        for share in SHARES:
+            for in_flight in IN_FLIGHT:
+                count = PAYMENTS[in_flight] // (10 if quick else 1)
+                rows.append(_row(lab, raw, in_flight, share, count, 1 if quick else ROUNDS))
+        for share in (0.0, 1.0):
+            rows.append(_offered(lab, share, 1.0 if quick else OFFERED_S))
+    with open_lab(data=data_dir / "engine", seed=SEED, outbox_rows_max=10**8) as lab:
+        lab.audit().require_clean()
+    return rows
+
+
+def _raw_accounts(lab: Any) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for database in lab.system.databases.values():
+        transaction = database.begin()
+        mine = [str(n) for n in range(1, USERS + 1) if lab.system.router.locate(str(n))[1] == database.shard_id]
+        for row in transaction.lock_accounts(mine):
+            found[row.user_id] = [row.id, row.balance]
+        transaction.rollback()
+    return found
+
+
+def plan(share: float, count: int, rng: random.Random, shards: int = 4) -> Plan:
+    """Uniform pairs of users 1..USERS, a ``share`` of them between two shards."""
+    made: Plan = []
+    for _ in range(count):
+        source = rng.randrange(shards)
+        destination = (source + rng.randrange(1, shards)) % shards if rng.random() < share else source
+        sender = rng.randrange(USERS // shards) * shards + (source or shards)
+        receiver = sender
+        while receiver == sender:
+            receiver = rng.randrange(USERS // shards) * shards + (destination or shards)
+        made.append((str(sender), str(receiver), source, destination, rng.randrange(100, 100_000)))
+    return made
+
+
+def _row(lab: Any, raw: RawLoop, in_flight: int, share: float, count: int, rounds: int) -> dict[str, Any]:
+    rng = random.Random(f"{SEED}/{in_flight}/{share}")
+    best_s, raw_s = float("inf"), float("inf")
+    latency_ms: Any = np.zeros(1)
+    written = -_rows_written(lab)
+    for _ in range(rounds):
+        todo = plan(share, count, rng)
+        raw_s = min(raw_s, raw.run(todo, in_flight, share))
+        driver = LoadDriver(lab.system.engine, in_flight=in_flight)
+        transfers = [Transfer(n, row[0], row[1], row[4]) for n, row in enumerate(todo, 1)]
+        posted = driver.run([transfers])
+        if posted.answers["COMPLETED"] != count:
+            raise IntegrityError(f"only {posted.answers} of {count} transfers completed")
+        if posted.seconds < best_s:
+            best_s, latency_ms = posted.seconds, np.asarray(posted.latency_ms)
+    written += _rows_written(lab)
+    p50, p99 = np.quantile(latency_ms, (0.5, 0.99))
+    return {
+        "in_flight": in_flight,
+        "cross_shard_share": share,
+        "transfers_per_s": round(count / best_s, 1),
+        "latency_ms_p50": round(float(p50), 3),
+        "latency_ms_p99": round(float(p99), 3),
+        "rows_per_payment": round(written / (count * rounds), 2),
+        "raw_per_s": round(count / raw_s, 1),
+        "raw_ratio": round(raw_s / best_s, 3),
+    }
+
+
+def _rows_written(lab: Any) -> int:
+    return sum(writer.stats.rows for writer in lab.system.writers.values())
+
+
+def _offered(lab: Any, share: float, seconds: float) -> dict[str, Any]:
+    """An open loop: payments start on time, whatever became of those before them; latency counts from
+    the time a payment was due.
+    """
+    todo = plan(share, int(OFFERED_PER_S * seconds), random.Random(f"{SEED}/offered/{share}"))
+    latency_s: list[float] = []
+    all_in = threading.Event()
+    started = time.perf_counter() + 0.05
+
+    def answered(due: float, _: Result) -> None:
+        latency_s.append(time.perf_counter() - due)
+        if len(latency_s) == len(todo):
+            all_in.set()
+
+    for number, row in enumerate(todo):
+        due = started + number / OFFERED_PER_S
+        wait = due - time.perf_counter()
+        if wait > 0:
+            time.sleep(wait)
+        request = PaymentRequest(row[0], row[1], row[4])
+        lab.system.engine.submit(request, lambda result, due=due: answered(due, result))
+    if not all_in.wait(60):
+        raise IntegrityError(f"{len(todo) - len(latency_s)} payments were never answered")
+    p50, p99 = np.quantile(np.asarray(latency_s) * 1e3, (0.5, 0.99))
+    return {
+        "offered_per_s": OFFERED_PER_S,
+        "cross_shard_share": share,
+        "transfers_per_s": round(len(todo) / (time.perf_counter() - started), 1),
+        "latency_ms_p50": round(float(p50), 3),
+        "latency_ms_p99": round(float(p99), 3),
+    }
