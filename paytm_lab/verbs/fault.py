@@ -1,0 +1,207 @@
+"""fault: break something by name under a steady load, see it, heal it, audit."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from paytm_lab.core.errors import BadInput, OutcomeUnknown, PaytmLabError
+from paytm_lab.core.ids import parse_payment_id
+from paytm_lab.lab import Lab
+from paytm_lab.ledger import queries
+from paytm_lab.ledger.operations import Outcome, PaymentRequest, Result
+from paytm_lab.simulation import faults
+from paytm_lab.terminal import note, print_audit, print_json, say, table
+from paytm_lab.verbs.common import Common, opened
+
+USERS = 400
+OPENING_PAISE = 10**8
+OFFERED_PER_S = 200
+BEFORE_S = 1.0
+AFTER_S = 2.0
+BUCKET_S = 0.5
+CHILD_PAYMENTS = 20_000
+
+
+def fault(common: Common, target: str | None, kind: str | None, seconds: float) -> int:
+    if target is None or kind is None:
+        return _list(common)
+    found = faults.find(target, kind)
+    if common.data is None:
+        with tempfile.TemporaryDirectory(prefix="paytm_lab-fault-") as folder:
+            return _on(replace(common, data=Path(folder)), found, target, seconds)
+    return _on(common, found, target, seconds)
+
+
+def _list(common: Common) -> int:
+    rows = [
+        {"target": f.target + ("-N" if f.target == "shard" else "-NAME" if f.target == "consumer" else ""),
+         "fault": f.kind, "what one sees": f.sight, "how it heals": f.heals}
+        for f in faults.FAULTS
+    ]  # fmt: skip
+    if common.as_json:
+        print_json(rows)
+    else:
+        table(rows)
+    return 0
+
+
+def _on(common: Common, found: faults.FaultKind, target: str, seconds: float) -> int:
+    note(f"{target} {found.kind}: {found.sight}.\nheals: {found.heals}.", common.quiet)
+    if found.target == "process":
+        return _crash(common, found)
+    with opened(common) as lab:
+        lab.open_accounts({str(n): OPENING_PAISE for n in range(1, USERS + 1)})
+        load = _Load(lab)
+        load.start()
+        load.run_for("before", BEFORE_S)
+        with lab.fault(target, found.kind):
+            load.run_for("during", seconds)
+        load.run_for("after", AFTER_S)
+        load.stop()
+        report = lab.audit()
+        set_aside = sum(runner.counts.dead_lettered for runner in lab.system.runners.values())
+    result = {
+        "target": target, "fault": found.kind, "load": load.rows(), "dead_lettered": set_aside,
+        "audit": report.to_dict(),
+    }  # fmt: skip
+    if common.as_json:
+        print_json(result)
+        return report.exit_code
+    table(load.rows())
+    if set_aside:
+        say(f"set aside as dead letters: {set_aside}")
+    print_audit(report, common.quiet)
+    return report.exit_code
+
+
+class _Load:
+    """A steady open load of payments between random users; counts what callers heard, by phase."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
+        self._rng = random.Random(lab.seed)
+        self._phase = "before"
+        self._heard: dict[str, Counter[str]] = {}
+        self._latency_ms: dict[str, list[float]] = {}
+        self._backlog: dict[str, int] = {}
+        self._seconds: Counter[str] = Counter()
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._offer, name="load", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join(30)
+
+    def run_for(self, phase: str, seconds: float) -> None:
+        self._phase = phase
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            self._stop.wait(min(BUCKET_S, max(0.0, until - time.monotonic())))
+            backlog = self._lab.system.backlog()
+            self._backlog[phase] = max(self._backlog.get(phase, 0), backlog)
+        self._seconds[phase] += round(seconds * 1000)
+
+    def _offer(self) -> None:
+        started = time.monotonic()
+        number = 0
+        while not self._stop.wait(max(0.0, started + number / OFFERED_PER_S - time.monotonic())):
+            number += 1
+            sender, receiver = self._rng.sample(range(1, USERS + 1), 2)
+            request = PaymentRequest(str(sender), str(receiver), self._rng.randrange(100, 50_000))
+            phase, at = self._phase, time.perf_counter()
+            try:
+                self._lab.system.engine.submit(request, lambda r, p=phase, t=at: self._hear(p, t, r))
+            except PaytmLabError as error:
+                self._hear(phase, at, error)
+
+    def _hear(self, phase: str, started: float, result: Result) -> None:
+        word = result.status if isinstance(result, Outcome) else result.code
+        if isinstance(result, OutcomeUnknown):
+            word = "outcome_unknown"
+        with self._lock:
+            self._heard.setdefault(phase, Counter())[word] += 1
+            self._latency_ms.setdefault(phase, []).append((time.perf_counter() - started) * 1e3)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row a phase: what callers heard a second, median latency, and how far events lagged."""
+        words = sorted({word for heard in self._heard.values() for word in heard})
+        rows: list[dict[str, Any]] = []
+        for phase in ("before", "during", "after"):
+            heard = self._heard.get(phase, Counter())
+            latency = sorted(self._latency_ms.get(phase, [0.0]))
+            seconds = self._seconds[phase] / 1000
+            rows.append(
+                {"phase": phase, "seconds": seconds}
+                | {word: heard[word] for word in words}
+                | {
+                    "latency_ms_p50": round(latency[len(latency) // 2], 2),
+                    "events_behind_max": self._backlog.get(phase, 0),
+                }
+            )
+        return rows
+
+
+def _crash(common: Common, found: faults.FaultKind) -> int:
+    """A real process, killed at the point; what it acknowledged before is what must be there after."""
+    point = faults.CRASH_POINTS[found.kind]
+    acknowledged = _run_child(common, point)
+    started = time.monotonic()
+    with opened(common) as lab:
+        recovery = str(lab.recovered)
+        opened_s = time.monotonic() - started
+        lost = [payment for payment, status in acknowledged.items() if not _is_there(lab, payment, status)]
+        report = lab.audit()
+    result = {
+        "fault": found.kind, "point": point, "acknowledged": len(acknowledged), "lost": len(lost),
+        "recovery": recovery, "opened_s": round(opened_s, 2), "audit": report.to_dict(),
+    }  # fmt: skip
+    if common.as_json:
+        print_json(result)
+    else:
+        say(f"killed at {point} after {len(acknowledged)} acknowledged payments")
+        say(f"opened again in {opened_s:.2f} s; {recovery}")
+        say(f"acknowledged and lost: {len(lost)}")
+        print_audit(report, common.quiet)
+    return 1 if lost else report.exit_code
+
+
+def _run_child(common: Common, point: str) -> dict[str, str]:
+    readable, writable = os.pipe()
+    command = [
+        sys.executable, "-m", "paytm_lab.cli", "run", "--quiet", "--users", str(USERS), "--payments",
+        str(CHILD_PAYMENTS), "--data", str(common.data), "--in-flight", "64", "--ack-fd", str(writable),
+        "--crash-at", point,
+    ]  # fmt: skip
+    process = subprocess.Popen(command, pass_fds=(writable,), stdout=subprocess.DEVNULL)
+    os.close(writable)
+    acknowledged: dict[str, str] = {}
+    with os.fdopen(readable, encoding="ascii") as acks:
+        for line in acks:
+            payment, status = line.split()
+            acknowledged[payment] = status
+    if process.wait(timeout=60) == 0:
+        raise BadInput(f"the run ended before it reached {point}")
+    return acknowledged
+
+
+def _is_there(lab: Lab, payment: str, status: str) -> bool:
+    """The ledger has this payment, in the state that was acknowledged (or the one that PENDING led to)."""
+    raw = parse_payment_id(payment)
+    rows = queries.payment_on_all_sides(lab.system.databases, lab.system.engine.source_of(raw), raw)
+    if not rows:
+        return False
+    return status == "PENDING" or rows[0].status == status
