@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, and_, case, func, or_, select
+from sqlalchemy import Connection, and_, case, func, or_, select, true
 
 from paytm_lab.core import errors
 from paytm_lab.ledger.closing import ClosedStamp, close_at, close_stamp, pending_sources
@@ -29,7 +29,7 @@ from paytm_lab.ports.shard_database import PaymentRow, ShardDatabase
 
 __all__ = [
     "AsOf", "ClosedStamp", "OpenPayment", "Statement", "StatementRow", "balance_as_of",
-    "balances_as_of", "close_at", "close_stamp", "ended_later", "ledger_as_of",
+    "balances_as_of", "close_at", "close_stamp", "ended_later", "ledger_as_of", "net_of_account",
     "open_payments_as_of", "open_payments_now", "statement",
 ]  # fmt: skip
 
@@ -93,13 +93,13 @@ class StatementRow(NamedTuple):
 
 
 class Statement(NamedTuple):
-    """A page. ``cursor`` fetches the next one; None at the end. Amounts in paise."""
+    """A page. ``cursor`` fetches the next one; empty at the end. Amounts in paise."""
 
     user_id: str
     stamp_us: int | None
     opening_balance_paise: int
     rows: list[StatementRow]
-    cursor: tuple[int, int] | None
+    cursor: str
 
 
 def balance_as_of(database: ShardDatabase, user_id: str, stamp_us: int) -> int | None:
@@ -228,28 +228,31 @@ def statement(
     database: ShardDatabase,
     user_id: str,
     stamp_us: int | None = None,
-    after: tuple[int, int] | None = None,
+    after: str = "",
     rows_max: int = 100,
-) -> Statement | None:
+) -> Statement:
     """A page of a user's entries in (stamp, id) order with the running balance, from one snapshot.
 
     ``stamp_us``: only entries up to this (closed) stamp; None: up to now. ``after``: the last
-    page's ``cursor``. None where the user has no account here. Raises BadInput for rows_max < 1.
+    page's ``cursor``. BadInput for rows_max < 1, no cursor, a user without account here.
     """
     if rows_max < 1:
         raise errors.BadInput(f"{rows_max} rows a page", remedy="Ask for at least one.")
+    start = _parse_cursor(after) if after else None
     with database.read() as connection:
         account_id = _account_id(connection, user_id)
         if account_id is None:
-            return None
+            raise errors.InvalidUserId(
+                f"user {user_id!r} has no account", place=f"shard-{database.shard_id}"
+            )
         balance = 0
         page = select(_E.stamp, _E.id, _E.payment_id, _E.direction, _E.amount, _E.created_at).where(
             _E.account_id == account_id
         )
         if stamp_us is not None:
             page = page.where(_E.stamp <= stamp_us)
-        if after is not None:
-            stamp, entry_id = after
+        if start is not None:
+            stamp, entry_id = start
             before = or_(_E.stamp < stamp, and_(_E.stamp == stamp, _E.id <= entry_id))
             balance = _balance(connection, account_id, before)
             # The first bound is implied by the second, but only it can use the index.
@@ -270,8 +273,17 @@ def statement(
                 other, kind, entry.created_at,
             )
         )  # fmt: skip
-    cursor = (rows[-1].stamp_us, rows[-1].entry_id) if len(entries) > rows_max else None
+    cursor = f"{rows[-1].stamp_us}-{rows[-1].entry_id}" if len(entries) > rows_max else ""
     return Statement(user_id, stamp_us, opening, rows, cursor)
+
+
+def _parse_cursor(text: str) -> tuple[int, int]:
+    parts = text.split("-")
+    if len(parts) != 2 or not all(part.isascii() and part.isdigit() for part in parts):
+        raise errors.BadInput(
+            f"{text!r:.80} is not a cursor", remedy="Give the cursor of the page before."
+        )
+    return int(parts[0]), int(parts[1])
 
 
 def _account_id(connection: Connection, user_id: str) -> int | None:
@@ -279,6 +291,11 @@ def _account_id(connection: Connection, user_id: str) -> int | None:
         accounts.c.user_id == user_id, accounts.c.id >= FIRST_USER_ACCOUNT_ID
     )
     return connection.execute(wanted).scalar_one_or_none()
+
+
+def net_of_account(connection: Connection, account_id: int, stamp_us: int | None) -> int:
+    """Credits less debits of an account in a snapshot, up to a stamp (None: all), in paise."""
+    return _balance(connection, account_id, true() if stamp_us is None else _E.stamp <= stamp_us)
 
 
 def _balance(connection: Connection, account_id: int, when: Any) -> int:

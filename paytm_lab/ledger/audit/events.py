@@ -12,8 +12,6 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-from paytm_lab.core.errors import BadInput, PaytmLabError
-from paytm_lab.core.events import Topic
 from paytm_lab.ledger.audit.columns import (
     CANCELLED,
     COMPLETED,
@@ -37,11 +35,10 @@ from paytm_lab.ledger.audit.columns import (
 from paytm_lab.ledger.audit.cross_checks import Payments
 from paytm_lab.ledger.audit.facts import ShardFacts, unreadable
 from paytm_lab.ledger.audit.report import UNKNOWN, Check, checked
+from paytm_lab.ledger.log_scan import LogScan
 from paytm_lab.ports.event_log import EventLog, Record
 
 NAME = "one_initiated_one_terminal_event"
-RECORDS_A_READ = 4_096
-_TOPIC = str(Topic.PAYMENT)
 
 
 class _Stamp(msgspec.Struct, gc=False):
@@ -60,46 +57,24 @@ _decode = msgspec.json.Decoder(_Seen).decode
 
 
 class LogReader:
-    """Reads ``payment_events`` in steps; what it could not read it says in ``problems``."""
+    """What ``payment_events`` holds; ``problems`` says what of it could not be read."""
 
     def __init__(self, log: EventLog) -> None:
-        self._log = log
-        self._next: list[int] = []
+        self._scan = LogScan(log)
         self._parts: list[EventColumns] = []
-        self.records = 0
         self.undecodable = 0
-        self.problems: list[str] = []
+
+    @property
+    def records(self) -> int:
+        return self._scan.records
+
+    @property
+    def problems(self) -> list[str]:
+        return self._scan.problems
 
     def read_to_end(self) -> None:
-        """Read up to the end offsets as they are now; call again to go on from there."""
-        if self.problems:
-            return
-        try:
-            ends = self._log.end_offsets(_TOPIC)
-            if not self._next:
-                self._begin()
-            for partition, end in enumerate(ends):
-                self._read(partition, end)
-        except BadInput:
-            return  # the topic is not there: nothing was relayed yet
-        except PaytmLabError as error:
-            self.problems.append(f"the event log could not be read: {error}")
-
-    def _begin(self) -> None:
-        self._next = self._log.start_offsets(_TOPIC)
-        for partition, start in enumerate(self._next):
-            if start != 0:
-                self.problems.append(f"{_TOPIC} partition {partition} starts at offset {start}")
-
-    def _read(self, partition: int, end: int) -> None:
-        while self._next[partition] < end:
-            offset = self._next[partition]
-            records = self._log.read(_TOPIC, partition, offset, min(RECORDS_A_READ, end - offset))
-            if not records:
-                self.problems.append(f"{_TOPIC} partition {partition} has no offset {offset}")
-                return
-            self._next[partition] = records[-1].offset + 1
-            self.records += len(records)
+        """Read the log up to the end offsets as they are now."""
+        for records in self._scan.batches():
             self._parts.append(event_columns(self._decoded(records)))
 
     def _decoded(self, records: Sequence[Record]) -> list[tuple[str, str, str, int]]:
