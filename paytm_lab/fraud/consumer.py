@@ -210,7 +210,7 @@ def _messages(rows: Sequence[Row], events: dict[str, PaymentEvent]) -> list[Mess
                 row["score"],
                 row["decision"],
                 row["rule"],
-                # msgspec leaves a default out by identity, so text from a store must become that one.
+                # msgspec leaves a default out by identity: stored text must become that one.
                 sys.intern(row["model"]),
                 row["to_user_id"],
                 row["at_us"],

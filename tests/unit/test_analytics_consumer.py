@@ -287,3 +287,14 @@ def test_other_topics_are_not_read(world: World) -> None:
     analytics(world).handle([record._replace(topic="analytics_events")])
     assert contents(read_rollups(world.real_store)) == contents(Totals())
     assert Counter(world.real_store.scan(EVENTS)) == Counter()
+
+
+def test_an_event_that_cannot_be_counted_undoes_what_its_batch_had_counted(world: World) -> None:
+    good = as_records([scored(payment("a"))])[0]
+    endless = FraudData("b", "asha", 100, 1e308, "allow", "amount", at_us=START_US)
+    bad = as_records([fraud_message("FraudScoreCalculated", endless)], first_offset=1)[0]
+    consumer = analytics(world)
+    with pytest.raises(OverflowError):
+        consumer.handle([good, bad])
+    consumer.handle([good])  # what is left when the runner has set the bad one aside
+    assert sum(read_rollups(world.real_store).score_histogram()) == 1
