@@ -28,7 +28,10 @@ class FromColumns:
 
     def __init__(self, columns: str, default_paise: int | None) -> None:
         default = format_rupees(default_paise or 0)
-        self.rule = f"column {columns} at a user's first sight, {default} rupees where it says none"
+        which = "columns" if " and " in columns else "column"
+        self.rule = (
+            f"{which} {columns} at a user's first sight, {default} rupees where it says none"
+        )
         self._default_paise = default_paise or 0
         self._of: dict[str, int] = {}
 

@@ -24,6 +24,15 @@ from paytm_lab.simulation.payments import PaymentBatch, Workload
 from paytm_lab.simulation.population import I64
 
 STRATEGIES_SHOWN = ("modulo", "ring", "jump", "rendezvous", "slot_map")
+# What of a row fits a terminal's width.
+COLUMNS_SHOWN = (
+    "strategy",
+    "shards",
+    "users_max_over_mean",
+    "legs_max_over_mean",
+    "cross_shard_share",
+    "moved_users_share",
+)
 CSV_COLUMNS = ("id", "from_user", "to_user", "amount", "at_us", "opening", "opening_to")
 
 # Up to SHARDS_MAX shards fit; half a dozen of these arrays with a million users each stay small.
