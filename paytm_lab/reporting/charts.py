@@ -6,6 +6,7 @@ live in run_charts, check_charts and sequence; ``Charts`` applies them to a run.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -21,6 +22,7 @@ from paytm_lab.reporting.check_charts import (
     naive_loss,
     verdict,
 )
+from paytm_lab.reporting.routing_charts import keys_moved, strategy_balance
 from paytm_lab.reporting.run_charts import (
     cross_shard_cost,
     hourly,
@@ -40,11 +42,13 @@ __all__ = [
     "event_counts",
     "fraud_scores",
     "hourly",
+    "keys_moved",
     "latency_percentiles",
     "naive_loss",
     "outcomes",
     "sequence",
     "shard_balance",
+    "strategy_balance",
     "throughput",
     "verdict",
 ]
@@ -98,14 +102,26 @@ class Charts:
             audit = checks if checks is not None else frames.verdict_frame(audit.checks)
         return verdict(audit, profile=self.profile)
 
-    def balance_drift(self, replay: Any) -> go.Figure:
-        return balance_drift(_frame(replay, "balances"), profile=self.profile)
+    def balance_drift(self, replay: Any, balances: Mapping[str, int]) -> go.Figure:
+        """Takes a replay's report and the ledger's balances in paise."""
+        drift = frames.drift_of_replay(balances, replay.rows())
+        return balance_drift(drift, profile=self.profile)
 
-    def naive_loss(self, paths: pd.DataFrame) -> go.Figure:
-        return naive_loss(paths, profile=self.profile)
+    def strategy_balance(self, rows: Any) -> go.Figure:
+        """Rows of ``simulation.simulate`` for one number of shards; nothing is measured there."""
+        return strategy_balance(pd.DataFrame(rows))
 
-    def backlog(self, steps: pd.DataFrame) -> go.Figure:
-        return backlog(steps, profile=self.profile)
+    def keys_moved(self, rows: Any) -> go.Figure:
+        """Rows of ``simulation.simulate`` for one number of shards; nothing is measured there."""
+        return keys_moved(pd.DataFrame(rows))
+
+    def naive_loss(self, paths: Any) -> go.Figure:
+        """Takes rows as ``frames.naive_frame`` does."""
+        return naive_loss(frames.naive_frame(paths), profile=self.profile)
+
+    def backlog(self, steps: Any) -> go.Figure:
+        """Takes rows with ``at_s`` and the rows waiting in each place."""
+        return backlog(pd.DataFrame(steps), profile=self.profile)
 
     def sequence(self, trace: Any, title: str = "") -> go.Figure:
         """Takes a steps frame, or a trace with ``steps``."""

@@ -104,11 +104,16 @@ def _cell(cell: Any, charts: _Counter, place: str) -> Iterator[str]:
     if "hide-cell" in tags or not (cell.source.strip() or cell.get("outputs")):
         return
     if cell.cell_type == "markdown":
-        yield offline(markdown2html_mistune(cell.source), place)
+        yield _to_pages(offline(markdown2html_mistune(cell.source), place))
     elif cell.cell_type == "code":
         yield _code_cell(cell, tags, charts, place)
     else:
         yield f"<pre>{escape(cell.source)}</pre>"
+
+
+def _to_pages(html: str) -> str:
+    """Links between notebooks become links between their pages."""
+    return re.sub(r'(href="[^":/]+)\.ipynb(?=["#])', r"\1.html", html)
 
 
 def _code_cell(cell: Any, tags: Sequence[str], charts: _Counter, place: str) -> str:

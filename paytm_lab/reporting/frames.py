@@ -166,6 +166,20 @@ def drift_frame(ledger: Mapping[str, int], replayed: Mapping[str, int]) -> pd.Da
     return frame
 
 
+def drift_of_replay(
+    balances: Mapping[str, int], drifting: Iterable[Mapping[str, Any]]
+) -> pd.DataFrame:
+    """A drift frame from the ledger's ``balances`` and the rows of a ReplayReport. The replay has
+    compared every user and names those that differ (20 at most); the others are equal.
+    """
+    rebuilt = dict(balances)
+    ledger = dict(balances)
+    for row in drifting:
+        rebuilt[row["user_id"]] = row["rebuilt_paise"]
+        ledger[row["user_id"]] = row["ledger_paise"]
+    return drift_frame(ledger, rebuilt)
+
+
 def naive_frame(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     """One row a way of spending (``path``): how many spends it accepted, refused, how many the
     balance could afford, and the paise handed out that were not there.
@@ -188,7 +202,7 @@ def steps_frame(steps: Iterable[Any]) -> pd.DataFrame:
 
 def latency_summary(payments: pd.DataFrame) -> pd.DataFrame:
     """Rows ``same shard``, ``cross shard``, ``all`` of the completed payments: quantiles in ms."""
-    done = payments[payments["status"] == "COMPLETED"]
+    done = payments[(payments["status"] == "COMPLETED") & payments["latency_ms"].notna()]
     groups = {
         "same shard": done[~done["cross_shard"]],
         "cross shard": done[done["cross_shard"]],

@@ -78,9 +78,10 @@ def throughput(
 ) -> go.Figure:
     """Payments answered per second over the run, from ``submitted_s`` and ``latency_ms``."""
     title = "Throughput over the run"
+    payments = payments.dropna(subset=["submitted_s", "latency_ms"])
     if payments.empty:
         return sentence(
-            "The run made no payment, so nothing was answered.", title=title, profile=profile
+            "No payment of this lab was timed, so there is no rate.", title=title, profile=profile
         )
     answered_s = np.sort((payments["submitted_s"] + payments["latency_ms"] / 1000).to_numpy())
     end_s = max(float(answered_s[-1]), 1e-3)
@@ -119,7 +120,7 @@ def throughput(
 def latency_percentiles(payments: pd.DataFrame, *, profile: str = "embedded") -> go.Figure:
     """Latency by percentile, same- and cross-shard, both axes logarithmic (like HdrHistogram's)."""
     title = "Latency by percentile"
-    done = payments[payments["status"] == "COMPLETED"]
+    done = payments[(payments["status"] == "COMPLETED") & payments["latency_ms"].notna()]
     if done.empty:
         return sentence(
             "No payment was completed, so no latency was measured.", title=title, profile=profile

@@ -29,11 +29,10 @@ _SAID = {
     "unknown": ("Unknown", "Not everything could be checked"),
 }
 NEXT_STEPS = (
-    ("See what a kill loses (nothing)", "paytm-lab fault --help"),
-    ("Follow one payment through the system", "paytm-lab trace --help"),
+    ("Change a notebook and run it again", "make lab"),
+    ("Take a shard away and watch what heals", "paytm-lab fault shard-2 down"),
     ("Bring your own payments", "paytm-lab report --transfers FILE.csv"),
     ("Measure the engine", "paytm-lab bench engine --json"),
-    ("Change a notebook and run it again", "make lab"),
 )
 
 
