@@ -26,46 +26,89 @@ app = typer.Typer(
 Profile = Annotated[str, typer.Option(help="Which backends: embedded (nothing to start).")]
 Data = Annotated[
     Path | None,
-    typer.Option(help="Folder with all state of a lab.", show_default="a folder of the user's data directory"),
+    typer.Option(
+        help="Folder with all state of a lab.", show_default="a folder of the user's data directory"
+    ),
 ]
-Seed = Annotated[int | None, typer.Option(help="Seed of everything random; drawn and printed when not given.")]
-Shards = Annotated[int | None, typer.Option(help="Shards of a new lab (default 4); an existing one keeps its own.")]
+Seed = Annotated[
+    int | None, typer.Option(help="Seed of everything random; drawn and printed when not given.")
+]
+Shards = Annotated[
+    int | None, typer.Option(help="Shards of a new lab (default 4); an existing one keeps its own.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Results only: no progress, no hints.")]
 Json = Annotated[bool, typer.Option("--json", help="The result as one JSON line.")]
 Users = Annotated[int, typer.Option(help="Users '1'..'N' of a generated workload.")]
 Payments = Annotated[int, typer.Option(help="Payments of a generated workload.")]
-Zipf = Annotated[float, typer.Option("--zipf-s", help="How unequal activity is; 0: all users alike.")]
+Zipf = Annotated[
+    float, typer.Option("--zipf-s", help="How unequal activity is; 0: all users alike.")
+]
 Share = Annotated[
     float | None,
-    typer.Option("--cross-shard-share", help="Share of payments between two shards, 0..1.", show_default="left to chance"),
+    typer.Option(
+        "--cross-shard-share",
+        help="Share of payments between two shards, 0..1.",
+        show_default="left to chance",
+    ),
 ]
 Transfers = Annotated[
     str | None,
-    typer.Option(metavar="FILE.csv", help="Your own payments ('-': standard input). PaySim, AMLSim and Fraud-Detection-Handbook headers are known."),
+    typer.Option(
+        metavar="FILE.csv",
+        help="Your own payments ('-': standard input). PaySim, AMLSim and Fraud-Detection-Handbook headers are known.",
+    ),
 ]
 Mapping = Annotated[
-    str | None, typer.Option("--map", metavar="from=COL,to=COL,amount=COL,...", help="Which column is what (also id, time, opening).")
+    str | None,
+    typer.Option(
+        "--map",
+        metavar="from=COL,to=COL,amount=COL,...",
+        help="Which column is what (also id, time, opening).",
+    ),
 ]
 Opening = Annotated[
-    str | None, typer.Option("--opening-balance", metavar="RUPEES", help="Opening balance of every user of the file.", show_default="a mapped column, else just enough")
+    str | None,
+    typer.Option(
+        "--opening-balance",
+        metavar="RUPEES",
+        help="Opening balance of every user of the file.",
+        show_default="a mapped column, else just enough",
+    ),
 ]
-InFlight = Annotated[int, typer.Option(min=1, max=1_000_000, help="Payments that wait for their answer at a time.")]
+InFlight = Annotated[
+    int, typer.Option(min=1, max=1_000_000, help="Payments that wait for their answer at a time.")
+]
 
 
-def _common(profile: str, data: Path | None, seed: int | None, shards: int | None, quiet: bool, as_json: bool) -> Any:
+def _common(
+    profile: str,
+    data: Path | None,
+    seed: int | None,
+    shards: int | None,
+    quiet: bool,
+    as_json: bool,
+) -> Any:
     from paytm_lab.verbs.common import Common
 
     return Common(profile, data, seed, shards, quiet or as_json, as_json)
 
 
 def _source(
-    users: int, payments: int, zipf_s: float, share: float | None, transfers: str | None, mapping: str | None, opening: str | None
+    users: int,
+    payments: int,
+    zipf_s: float,
+    share: float | None,
+    transfers: str | None,
+    mapping: str | None,
+    opening: str | None,
 ) -> Any:
     from paytm_lab.core.errors import InvalidSetting
     from paytm_lab.verbs.common import Source
 
     if transfers is None and (mapping or opening):
-        raise InvalidSetting("--map and --opening-balance go with --transfers", remedy="Name the file too.")
+        raise InvalidSetting(
+            "--map and --opening-balance go with --transfers", remedy="Name the file too."
+        )
     return Source(users, payments, zipf_s, share, transfers, mapping, opening)
 
 
@@ -79,10 +122,27 @@ def run(
     mapping: Mapping = None,
     opening_balance: Opening = None,
     in_flight: InFlight = 1024,
-    deterministic: Annotated[bool, typer.Option("--deterministic", help="One thread, a simulated clock: the same seed repeats every event; prints their hash.")] = False,
-    fraud_gate: Annotated[str | None, typer.Option(help="after | before | off: when a payment is scored.", show_default="after")] = None,
-    no_relay: Annotated[bool, typer.Option("--no-relay", help="Leave the outboxes to another process (paytm-lab relay).")] = False,
-    no_consumers: Annotated[bool, typer.Option("--no-consumers", help="Leave the log to other processes (paytm-lab consume).")] = False,
+    deterministic: Annotated[
+        bool,
+        typer.Option(
+            "--deterministic",
+            help="One thread, a simulated clock: the same seed repeats every event; prints their hash.",
+        ),
+    ] = False,
+    fraud_gate: Annotated[
+        str | None,
+        typer.Option(help="after | before | off: when a payment is scored.", show_default="after"),
+    ] = None,
+    no_relay: Annotated[
+        bool,
+        typer.Option("--no-relay", help="Leave the outboxes to another process (paytm-lab relay)."),
+    ] = False,
+    no_consumers: Annotated[
+        bool,
+        typer.Option(
+            "--no-consumers", help="Leave the log to other processes (paytm-lab consume)."
+        ),
+    ] = False,
     profile: Profile = "embedded",
     data: Data = None,
     seed: Seed = None,
@@ -101,7 +161,9 @@ def run(
 
     with errors_in_words(as_json):
         common = _common(profile, data, seed, shards, quiet, as_json)
-        source = _source(users, payments, zipf_s, cross_shard_share, transfers, mapping, opening_balance)
+        source = _source(
+            users, payments, zipf_s, cross_shard_share, transfers, mapping, opening_balance
+        )
         code = verb.run(
             common, source, in_flight=in_flight, deterministic=deterministic, fraud_gate=fraud_gate,
             ack_fd=ack_fd, crash_at=crash_at, relay=not no_relay, consumers=not no_consumers,
@@ -119,8 +181,12 @@ def report(
     mapping: Mapping = None,
     opening_balance: Opening = None,
     in_flight: InFlight = 256,
-    every_notebook: Annotated[bool, typer.Option("--all", help="All notebooks, not only 00 to 04.")] = False,
-    out: Annotated[Path, typer.Option(help="Folder of the site; an earlier report there is replaced.")] = Path("build/report"),
+    every_notebook: Annotated[
+        bool, typer.Option("--all", help="All notebooks, not only 00 to 04.")
+    ] = False,
+    out: Annotated[
+        Path, typer.Option(help="Folder of the site; an earlier report there is replaced.")
+    ] = Path("build/report"),
     notebooks: Annotated[Path, typer.Option(help="Folder of the notebooks.")] = Path("notebooks"),
     profile: Profile = "embedded",
     data: Data = None,
@@ -137,16 +203,28 @@ def report(
 
     with errors_in_words(as_json):
         common = _common(profile, data, seed, shards, quiet, as_json)
-        source = _source(users, payments, zipf_s, cross_shard_share, transfers, mapping, opening_balance)
+        source = _source(
+            users, payments, zipf_s, cross_shard_share, transfers, mapping, opening_balance
+        )
         code = verb.report(
-            common, source, out=out, every_notebook=every_notebook, notebooks=notebooks, in_flight=in_flight
+            common,
+            source,
+            out=out,
+            every_notebook=every_notebook,
+            notebooks=notebooks,
+            in_flight=in_flight,
         )
     raise SystemExit(code)
 
 
 @app.command()
 def audit(
-    mode: Annotated[str, typer.Option(help="quiescent: drain first, then demand that nothing is pending; live: audit under load.")] = "quiescent",
+    mode: Annotated[
+        str,
+        typer.Option(
+            help="quiescent: drain first, then demand that nothing is pending; live: audit under load."
+        ),
+    ] = "quiescent",
     profile: Profile = "embedded",
     data: Data = None,
     quiet: Quiet = False,
@@ -161,7 +239,9 @@ def audit(
 
 
 @app.command()
-def replay(profile: Profile = "embedded", data: Data = None, quiet: Quiet = False, as_json: Json = False) -> None:
+def replay(
+    profile: Profile = "embedded", data: Data = None, quiet: Quiet = False, as_json: Json = False
+) -> None:
     """Rebuild every balance from payment_events and compare: the drift must be zero."""
     from paytm_lab.verbs import run as verb
 
@@ -188,7 +268,9 @@ def trace(
 
 @app.command()
 def relay(
-    until_drained: Annotated[bool, typer.Option("--until-drained", help="End when every outbox is empty.")] = False,
+    until_drained: Annotated[
+        bool, typer.Option("--until-drained", help="End when every outbox is empty.")
+    ] = False,
     profile: Profile = "embedded",
     data: Data = None,
     quiet: Quiet = False,
@@ -204,8 +286,15 @@ def relay(
 
 @app.command()
 def consume(
-    names: Annotated[list[str] | None, typer.Argument(help="fraud, analytics, notifications, shard_manager; all when none is named.")] = None,
-    until_drained: Annotated[bool, typer.Option("--until-drained", help="End at the log's end.")] = False,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="fraud, analytics, notifications, shard_manager; all when none is named."
+        ),
+    ] = None,
+    until_drained: Annotated[
+        bool, typer.Option("--until-drained", help="End at the log's end.")
+    ] = False,
     profile: Profile = "embedded",
     data: Data = None,
     quiet: Quiet = False,
@@ -215,15 +304,27 @@ def consume(
     from paytm_lab.verbs import run as verb
 
     with errors_in_words(as_json):
-        code = verb.consume(_common(profile, data, None, None, quiet, as_json), tuple(names or ()), until_drained)
+        code = verb.consume(
+            _common(profile, data, None, None, quiet, as_json), tuple(names or ()), until_drained
+        )
     raise SystemExit(code)
 
 
 @app.command()
 def fault(
-    target: Annotated[str | None, typer.Argument(help="shard-N, process, relay, consumer-NAME, payment_events, cache.")] = None,
-    kind: Annotated[str | None, typer.Argument(help="down, slow, lost-commit, crash-after-leg-a, stopped, dead, poison, gone ...")] = None,
-    seconds: Annotated[float, typer.Option(min=0.5, max=600, help="How long the fault lasts.")] = 3.0,
+    target: Annotated[
+        str | None,
+        typer.Argument(help="shard-N, process, relay, consumer-NAME, payment_events, cache."),
+    ] = None,
+    kind: Annotated[
+        str | None,
+        typer.Argument(
+            help="down, slow, lost-commit, crash-after-leg-a, stopped, dead, poison, gone ..."
+        ),
+    ] = None,
+    seconds: Annotated[
+        float, typer.Option(min=0.5, max=600, help="How long the fault lasts.")
+    ] = 3.0,
     profile: Profile = "embedded",
     data: Data = None,
     seed: Seed = None,
@@ -245,7 +346,10 @@ def simulate(
     payments: Payments = 50_000,
     zipf_s: Zipf = 0.99,
     shards: Annotated[str, typer.Option(help="Numbers of shards to compare.")] = "4,5,8",
-    out: Annotated[Path | None, typer.Option(help="Also write the payments as a CSV that run --transfers reads.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Also write the payments as a CSV that run --transfers reads."),
+    ] = None,
     seed: Seed = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -261,8 +365,16 @@ def simulate(
 
 @app.command()
 def bench(
-    name: Annotated[str | None, typer.Argument(help="engine, routing, outbox, pipeline, report; the list when none is named.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="A tenth of the work: to see that it runs, not to measure.")] = False,
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            help="engine, routing, outbox, pipeline, report; the list when none is named."
+        ),
+    ] = None,
+    quick: Annotated[
+        bool,
+        typer.Option("--quick", help="A tenth of the work: to see that it runs, not to measure."),
+    ] = False,
     profile: Profile = "embedded",
     data: Data = None,
     quiet: Quiet = False,

@@ -1,8 +1,8 @@
 """The one facade: notebooks, the command line, reports and tests all use a lab through it.
 
-    with Lab(profile="embedded", shards=4, seed=7) as lab:
-        run = lab.run(Workload(users=10_000, payments=50_000))
-        lab.audit().require_clean()
+with Lab(profile="embedded", shards=4, seed=7) as lab:
+    run = lab.run(Workload(users=10_000, payments=50_000))
+    lab.audit().require_clean()
 """
 
 from __future__ import annotations
@@ -183,7 +183,9 @@ class Lab:
     def system(self) -> wiring.System:
         """The parts. BadInput when the lab is not open."""
         if self._system is None:
-            raise BadInput("the lab is not open", remedy="Use `with Lab(...) as lab:` or lab.open().")
+            raise BadInput(
+                "the lab is not open", remedy="Use `with Lab(...) as lab:` or lab.open()."
+            )
         return self._system
 
     @cached_property
@@ -207,16 +209,28 @@ class Lab:
 
     def create_account(self, user_id: str, opening_rupees: str | int = 0, key: str = "") -> Outcome:
         """A new account. Repeating it with the same key and balance answers the same."""
-        return self.system.engine.create_account(user_id, parse_rupees(str(opening_rupees)), key=key)
+        return self.system.engine.create_account(
+            user_id, parse_rupees(str(opening_rupees)), key=key
+        )
 
     def transfer(
-        self, from_user: str, to_user: str, amount_rupees: str | int, key: str = "", hold: bool = False
+        self,
+        from_user: str,
+        to_user: str,
+        amount_rupees: str | int,
+        key: str = "",
+        hold: bool = False,
     ) -> Outcome:
         """Pay and wait. Refusals are outcomes (status FAILED with a reason), not errors."""
         return self.system.engine.transfer(_request(from_user, to_user, amount_rupees, key, hold))
 
     def submit(
-        self, from_user: str, to_user: str, amount_rupees: str | int, key: str = "", hold: bool = False
+        self,
+        from_user: str,
+        to_user: str,
+        amount_rupees: str | int,
+        key: str = "",
+        hold: bool = False,
     ) -> Ticket:
         """Pay without waiting; in a deterministic lab nothing happens until ``step``."""
         ticket = Ticket("")
@@ -323,7 +337,12 @@ class Lab:
         raw = parse_payment_id(payment_id)
         system = self.system
         return trace(
-            raw, system.engine.source_of(raw), system.databases, system.log, system.wide, self.profile
+            raw,
+            system.engine.source_of(raw),
+            system.databases,
+            system.log,
+            system.wide,
+            self.profile,
         )
 
     # -- runs -------------------------------------------------------------------------------------
@@ -427,7 +446,10 @@ class Lab:
             event = threading.Event()
 
             def done(
-                result: Result, results: list[Result] = results, size: int = len(part), event: threading.Event = event
+                result: Result,
+                results: list[Result] = results,
+                size: int = len(part),
+                event: threading.Event = event,
             ) -> None:
                 results.append(result)
                 if len(results) == size:

@@ -134,7 +134,10 @@ def errors_in_words(as_json: bool) -> Iterator[None]:
         print(f"paytm-lab: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
     except KeyboardInterrupt:
-        print("paytm-lab: interrupted; opening the lab again recovers what was under way", file=sys.stderr)
+        print(
+            "paytm-lab: interrupted; opening the lab again recovers what was under way",
+            file=sys.stderr,
+        )
         raise SystemExit(130) from None
     except BrokenPipeError:
         raise SystemExit(0) from None

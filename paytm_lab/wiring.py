@@ -163,7 +163,9 @@ class System:
             scorer_down=settings.scorer_down,
             hold_ttl_s=settings.hold_ttl_s,
             deadline_s=settings.deadline_s,
-            find_key=lambda shard, key: queries.payment_by_key(self.databases[shard], key) is not None,
+            find_key=lambda shard, key: (
+                queries.payment_by_key(self.databases[shard], key) is not None
+            ),
             fault=self.reach,
         )
         self.holds = Holds(self.engine, self.databases)
@@ -184,11 +186,13 @@ class System:
 
     def _open_consumers(self) -> None:
         settings = self.settings
-        self.channel = {
-            "file": lambda: FileChannel(self.folder / "inbox", self.clock, fsync=True),
-            "console": ConsoleChannel,
-            "memory": MemoryChannel,
-        }[settings.notification_channel]()
+        self.channel: ConsoleChannel | FileChannel | MemoryChannel
+        if settings.notification_channel == "file":
+            self.channel = FileChannel(self.folder / "inbox", self.clock)
+        elif settings.notification_channel == "console":
+            self.channel = ConsoleChannel()
+        else:
+            self.channel = MemoryChannel()
         self.fraud = FraudConsumer(
             self.scorer,
             self.wide,
@@ -301,7 +305,10 @@ class System:
 
     def is_drained(self) -> bool:
         """Nothing in flight, nothing pending, every outbox empty, every consumer at the log's end."""
-        if any(writer.queue_depth() for writer in self.writers.values()) or self.engine.admission.in_flight:
+        if (
+            any(writer.queue_depth() for writer in self.writers.values())
+            or self.engine.admission.in_flight
+        ):
             return False
         if any(database.outbox_rows() for database in self.databases.values()):
             return False
@@ -314,7 +321,9 @@ class System:
             self.lag(group) for group in self.runners
         )
 
-    def drain(self, deadline_s: float = 120.0, on_progress: Callable[[int], None] | None = None) -> None:
+    def drain(
+        self, deadline_s: float = 120.0, on_progress: Callable[[int], None] | None = None
+    ) -> None:
         """Wait until ``is_drained``; Unavailable, saying what still waits, when it takes too long."""
         until = time.monotonic() + deadline_s
         recover_at = time.monotonic() + 1.0
@@ -340,7 +349,9 @@ class System:
         parts += [f"shard {s} is down" for s, switch in self.switches.items() if switch.down]
         parts += [f"consumer {g}: {n} events behind" for g in self.runners if (n := self.lag(g))]
         parts += [
-            f"worker {w.name}: {w.error}" for w in self.workers if getattr(w, "error", None) is not None
+            f"worker {w.name}: {w.error}"
+            for w in self.workers
+            if getattr(w, "error", None) is not None
         ]
         return "; ".join(parts) or "payments are pending"
 

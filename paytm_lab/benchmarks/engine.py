@@ -6,6 +6,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,11 @@ def _raw_accounts(lab: Any) -> dict[str, list[int]]:
     found: dict[str, list[int]] = {}
     for database in lab.system.databases.values():
         transaction = database.begin()
-        mine = [str(n) for n in range(1, USERS + 1) if lab.system.router.locate(str(n))[1] == database.shard_id]
+        mine = [
+            str(n)
+            for n in range(1, USERS + 1)
+            if lab.system.router.locate(str(n))[1] == database.shard_id
+        ]
         for row in transaction.lock_accounts(mine):
             found[row.user_id] = [row.id, row.balance]
         transaction.rollback()
@@ -71,7 +76,9 @@ def plan(share: float, count: int, rng: random.Random, shards: int = 4) -> Plan:
     made: Plan = []
     for _ in range(count):
         source = rng.randrange(shards)
-        destination = (source + rng.randrange(1, shards)) % shards if rng.random() < share else source
+        destination = (
+            (source + rng.randrange(1, shards)) % shards if rng.random() < share else source
+        )
         sender = rng.randrange(USERS // shards) * shards + (source or shards)
         receiver = sender
         while receiver == sender:
@@ -80,7 +87,9 @@ def plan(share: float, count: int, rng: random.Random, shards: int = 4) -> Plan:
     return made
 
 
-def _row(lab: Any, raw: RawLoop, in_flight: int, share: float, count: int, rounds: int) -> dict[str, Any]:
+def _row(
+    lab: Any, raw: RawLoop, in_flight: int, share: float, count: int, rounds: int
+) -> dict[str, Any]:
     rng = random.Random(f"{SEED}/{in_flight}/{share}")
     best_s, raw_s = float("inf"), float("inf")
     latency_ms: Any = np.zeros(1)
@@ -133,7 +142,7 @@ def _offered(lab: Any, share: float, seconds: float) -> dict[str, Any]:
         if wait > 0:
             time.sleep(wait)
         request = PaymentRequest(row[0], row[1], row[4])
-        lab.system.engine.submit(request, lambda result, due=due: answered(due, result))
+        lab.system.engine.submit(request, partial(answered, due))
     if not all_in.wait(60):
         raise IntegrityError(f"{len(todo) - len(latency_s)} payments were never answered")
     p50, p99 = np.quantile(np.asarray(latency_s) * 1e3, (0.5, 0.99))

@@ -41,8 +41,16 @@ def run(data_dir: Path, quick: bool = False) -> list[dict[str, Any]]:
         sampler.join()
     seconds = time.perf_counter() - started
     if process.returncode != 0:
-        raise IntegrityError(f"the report ended with exit code {process.returncode}: {said[-2000:]}")
-    return [{"payments": payments, "seconds": round(seconds, 2), "peak_pss_mib": round(peak[0] / 2**20, 1)}]
+        raise IntegrityError(
+            f"the report ended with exit code {process.returncode}: {said[-2000:]}"
+        )
+    return [
+        {
+            "payments": payments,
+            "seconds": round(seconds, 2),
+            "peak_pss_mib": round(peak[0] / 2**20, 1),
+        }
+    ]
 
 
 def _sample(root: psutil.Process, peak: list[int], done: threading.Event) -> None:

@@ -168,9 +168,13 @@ class Batch:
             return self._hold(op, payment, sender, local)
         receivable = self._debit(op, sender)
         if not local:
-            self._entry(op.payment_id, IN_TRANSIT_ID_BASE + op.to_shard, op.amount, "credit", self.stamp)
+            self._entry(
+                op.payment_id, IN_TRANSIT_ID_BASE + op.to_shard, op.amount, "credit", self.stamp
+            )
             self._pay_row(op, "source", "PENDING", "", self.now_us, receivable)
-            self._event(payment, "PaymentInitiated", op, from_balance=sender.balance, receivable=receivable)
+            self._event(
+                payment, "PaymentInitiated", op, from_balance=sender.balance, receivable=receivable
+            )
             status = "PENDING"
         else:
             if receiver is None:  # pragma: no cover - _credit_refusal answered 'unknown_receiver'
@@ -179,8 +183,12 @@ class Batch:
             receiver.changed = True
             self._entry(op.payment_id, receiver.id or receiver, op.amount, "credit", self.stamp)
             self._pay_row(op, "local", "COMPLETED", "", None, receivable)
-            self._event(payment, "PaymentInitiated", op, from_balance=sender.balance, receivable=receivable)
-            self._event(payment, "PaymentCompleted", op, to_balance=receiver.balance, receivable=receivable)
+            self._event(
+                payment, "PaymentInitiated", op, from_balance=sender.balance, receivable=receivable
+            )
+            self._event(
+                payment, "PaymentCompleted", op, to_balance=receiver.balance, receivable=receivable
+            )
             status = "COMPLETED"
         return Outcome(
             status, "", op.payment_id, op.amount, self.stamp, sender.balance,
@@ -205,7 +213,8 @@ class Batch:
                 remedy="Repeat the first request unchanged, or use a new key.",
             )
         return errors.FingerprintMismatch(
-            f"payment {payment_id_text(op.payment_id)} exists with other contents", place=f"shard-{self.shard_id}"
+            f"payment {payment_id_text(op.payment_id)} exists with other contents",
+            place=f"shard-{self.shard_id}",
         )
 
     def _authorised(self, row: PaymentRow) -> int:
@@ -226,7 +235,9 @@ class Batch:
             return "insufficient_funds"
         return ""
 
-    def _credit_refusal(self, receiver: Account | None, amount: int, currency: str, kind: str) -> str:
+    def _credit_refusal(
+        self, receiver: Account | None, amount: int, currency: str, kind: str
+    ) -> str:
         if receiver is None:
             return "unknown_receiver"
         if kind == "refund":
@@ -269,7 +280,16 @@ class Batch:
         sender.held += op.amount
         sender.changed = True
         self.hold_rows.append(
-            (op.payment_id, sender.id or sender, op.amount, 0, "active", op.expires_at, self.now_us, self.now_us)
+            (
+                op.payment_id,
+                sender.id or sender,
+                op.amount,
+                0,
+                "active",
+                op.expires_at,
+                self.now_us,
+                self.now_us,
+            )
         )
         self._pay_row(op, "local" if local else "source", "HELD", "", self.now_us)
         self._event(payment, "PaymentInitiated", op)
@@ -321,7 +341,14 @@ class Batch:
 
     def _credit_outcome(self, op: Credit, status: str, reason: str, balance: int | None) -> Outcome:
         return Outcome(
-            status, reason, op.payment_id, op.amount, op.stamp, balance, op.from_shard, self.shard_id
+            status,
+            reason,
+            op.payment_id,
+            op.amount,
+            op.stamp,
+            balance,
+            op.from_shard,
+            self.shard_id,
         )
 
     def _destination_row(self, op: Credit, status: str, reason: str) -> None:
@@ -348,10 +375,14 @@ class Batch:
         # Refunds are never refused (their receiver once paid), so no receivable is to be undone here.
         sender.balance += row.amount
         sender.changed = True
-        self._entry(op.payment_id, IN_TRANSIT_ID_BASE + row.to_shard, row.amount, "debit", self.stamp)
+        self._entry(
+            op.payment_id, IN_TRANSIT_ID_BASE + row.to_shard, row.amount, "debit", self.stamp
+        )
         self._entry(op.payment_id, sender.id or sender, row.amount, "credit", self.stamp)
         self._move(row, "FAILED", reason=op.reason)
-        self._row_event(row, "PaymentFailed", row.amount, reason=op.reason, from_balance=sender.balance)
+        self._row_event(
+            row, "PaymentFailed", row.amount, reason=op.reason, from_balance=sender.balance
+        )
         return Outcome(
             "FAILED", op.reason, op.payment_id, row.amount, row.stamp, sender.balance,
             row.from_shard, row.to_shard,
@@ -362,10 +393,14 @@ class Batch:
         row = self._source_row(op.payment_id)
         if row.status != "PENDING" or row.to_shard == op.to_shard:
             return outcome_of(row, repeated=True)
-        self._entry(op.payment_id, IN_TRANSIT_ID_BASE + row.to_shard, row.amount, "debit", self.stamp)
+        self._entry(
+            op.payment_id, IN_TRANSIT_ID_BASE + row.to_shard, row.amount, "debit", self.stamp
+        )
         moved = row._replace(to_shard=op.to_shard, map_version=op.map_version)
         if op.to_shard != self.shard_id:
-            self._entry(op.payment_id, IN_TRANSIT_ID_BASE + op.to_shard, row.amount, "credit", self.stamp)
+            self._entry(
+                op.payment_id, IN_TRANSIT_ID_BASE + op.to_shard, row.amount, "credit", self.stamp
+            )
             self._move(moved, "PENDING")
             return outcome_of(moved)
         # The receiver's slot came to this very shard: the payment ends here as a local one.
@@ -377,7 +412,9 @@ class Batch:
         self._entry(op.payment_id, target.id or target, row.amount, "credit", self.stamp)
         if reason:
             self._move(moved, "FAILED", reason=reason, role="local")
-            self._row_event(moved, "PaymentFailed", row.amount, reason=reason, from_balance=target.balance)
+            self._row_event(
+                moved, "PaymentFailed", row.amount, reason=reason, from_balance=target.balance
+            )
         else:
             self._move(moved, "COMPLETED", role="local")
             self._row_event(moved, "PaymentCompleted", row.amount, to_balance=target.balance)
@@ -394,7 +431,8 @@ class Batch:
         amount = hold.amount if op.amount is None else op.amount
         if amount > hold.amount:
             return errors.InvalidAmount(
-                f"{amount} paise is more than the {hold.amount} paise held", remedy="Capture at most the hold."
+                f"{amount} paise is more than the {hold.amount} paise held",
+                remedy="Capture at most the hold.",
             )
         if self.now_us >= hold.expires_at:
             return self._end_hold(row, hold, sender, "expired")
@@ -415,7 +453,9 @@ class Batch:
             amount=amount, stamp=self.stamp, to_shard=op.to_shard, map_version=op.map_version
         )
         if receiver is None:
-            self._entry(op.payment_id, IN_TRANSIT_ID_BASE + op.to_shard, amount, "credit", self.stamp)
+            self._entry(
+                op.payment_id, IN_TRANSIT_ID_BASE + op.to_shard, amount, "credit", self.stamp
+            )
             self._move(row, "PENDING", role="source")
         else:
             receiver.balance += amount
@@ -423,7 +463,11 @@ class Batch:
             self._entry(op.payment_id, receiver.id or receiver, amount, "credit", self.stamp)
             self._move(row, "COMPLETED", role="local")
             self._row_event(
-                row, "PaymentCompleted", amount, from_balance=sender.balance, to_balance=receiver.balance
+                row,
+                "PaymentCompleted",
+                amount,
+                from_balance=sender.balance,
+                to_balance=receiver.balance,
             )
         outcome = outcome_of(self._payments[op.payment_id, False])
         outcome.balance = sender.balance
@@ -461,18 +505,36 @@ class Batch:
             if same and op.create_key is not None and account.create_key == op.create_key:
                 return Outcome(account.state, "", balance=account.balance, repeated=True)
             return errors.AccountExists(
-                f"user {op.user_id!r} has an account already", remedy="Use another id, or the same key and balance."
+                f"user {op.user_id!r} has an account already",
+                remedy="Use another id, or the same key and balance.",
             )
         if not self._owned[op.slot >> 3] >> (op.slot & 7) & 1:
             return MOVED
         account = Account(
-            AccountRow(0, op.user_id, op.opening, 0, op.currency, "active", op.slot, op.opening, op.create_key)
+            AccountRow(
+                0,
+                op.user_id,
+                op.opening,
+                0,
+                op.currency,
+                "active",
+                op.slot,
+                op.opening,
+                op.create_key,
+            )
         )
         self.accounts[op.user_id] = account
         self.new_accounts.append(account)
         created = encode(UserCreatedData(op.user_id, self.shard_id, op.opening, op.currency))
         self.outbox_rows.append(
-            (f"{payment_id_text(op.payment_id)}.UserCreated", "UserCreated", op.user_id, created.decode(), self.now_us, "")
+            (
+                f"{payment_id_text(op.payment_id)}.UserCreated",
+                "UserCreated",
+                op.user_id,
+                created.decode(),
+                self.now_us,
+                "",
+            )
         )
         if op.opening:
             funding = Pay(
@@ -485,12 +547,23 @@ class Batch:
             self._entry(op.payment_id, account, op.opening, "credit", self.stamp)
             self._event(payment, "PaymentInitiated", funding)
             self._event(payment, "PaymentCompleted", funding, to_balance=op.opening)
-        return Outcome("active", "", op.payment_id, op.opening, self.stamp, op.opening, self.shard_id, self.shard_id)
+        return Outcome(
+            "active",
+            "",
+            op.payment_id,
+            op.opening,
+            self.stamp,
+            op.opening,
+            self.shard_id,
+            self.shard_id,
+        )
 
     def _set_account_state(self, op: SetAccountState) -> Result:
         account = self.accounts.get(op.user_id)
         if account is None:
-            return errors.InvalidUserId(f"user {op.user_id!r} has no account", remedy="Create it first.")
+            return errors.InvalidUserId(
+                f"user {op.user_id!r} has no account", remedy="Create it first."
+            )
         if op.state == account.state:
             return Outcome(account.state, "", balance=account.balance, repeated=True)
         if account.state == "closed":
@@ -520,7 +593,9 @@ class Batch:
             )  # fmt: skip
         if op.decision == "block":
             sender = self._sender(row)
-            if sender.state == "active" or (sender.state == "frozen" and self._freeze_state == "frozen_all"):
+            if sender.state == "active" or (
+                sender.state == "frozen" and self._freeze_state == "frozen_all"
+            ):
                 sender.state = self._freeze_state
                 sender.changed = True
         return Outcome("applied", "", op.payment_id)
@@ -531,7 +606,8 @@ class Batch:
             state = "open"
         if state is None:
             return errors.BadInput(
-                f"payment {payment_id_text(op.payment_id)} has no review", remedy="List the open reviews."
+                f"payment {payment_id_text(op.payment_id)} has no review",
+                remedy="List the open reviews.",
             )
         row = self._source_row(op.payment_id)
         if state == op.state:
@@ -551,7 +627,8 @@ class Batch:
         row = self._payments.get((payment_id, False))
         if row is None:
             raise errors.BadInput(
-                f"payment {payment_id_text(payment_id)} is not known here", place=f"shard-{self.shard_id}"
+                f"payment {payment_id_text(payment_id)} is not known here",
+                place=f"shard-{self.shard_id}",
             )
         return row
 
@@ -559,7 +636,8 @@ class Batch:
         hold = self._holds.get(payment_id)
         if hold is None:
             raise errors.IntegrityError(
-                f"payment {payment_id_text(payment_id)} is HELD without a hold", place=f"shard-{self.shard_id}"
+                f"payment {payment_id_text(payment_id)} is HELD without a hold",
+                place=f"shard-{self.shard_id}",
             )
         return hold
 
@@ -567,7 +645,8 @@ class Batch:
         sender = self.accounts.get(row.from_user_id)
         if sender is None:
             raise errors.IntegrityError(
-                f"payment {payment_id_text(row.transaction_id)} has no sender account", place=f"shard-{self.shard_id}"
+                f"payment {payment_id_text(row.transaction_id)} has no sender account",
+                place=f"shard-{self.shard_id}",
             )
         return sender
 
@@ -578,7 +657,13 @@ class Batch:
         self.entry_rows.append((payment_id, account, amount, direction, self.now_us, stamp))
 
     def _pay_row(
-        self, op: Pay, role: str, status: str, reason: str, open_since: int | None, receivable: int = 0
+        self,
+        op: Pay,
+        role: str,
+        status: str,
+        reason: str,
+        open_since: int | None,
+        receivable: int = 0,
     ) -> None:
         self.payment_rows.append((
             op.payment_id, role, op.from_user_id, op.to_user_id, op.amount, op.currency, status, reason,
@@ -641,7 +726,14 @@ class Batch:
     def _outbox(self, data: PaymentData, event_type: str, traceparent: str) -> None:
         payment = data.payment_id
         self.outbox_rows.append(
-            (f"{payment}.{event_type}", event_type, payment, encode(data).decode(), self.now_us, traceparent)
+            (
+                f"{payment}.{event_type}",
+                event_type,
+                payment,
+                encode(data).decode(),
+                self.now_us,
+                traceparent,
+            )
         )
 
 

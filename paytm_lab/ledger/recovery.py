@@ -44,7 +44,10 @@ class Recovery:
     """``pending_age_s``: a payment this old is no longer left to the process that started it."""
 
     def __init__(
-        self, engine: TransferEngine, databases: Mapping[int, ShardDatabase], pending_age_s: float = 1.0
+        self,
+        engine: TransferEngine,
+        databases: Mapping[int, ShardDatabase],
+        pending_age_s: float = 1.0,
     ) -> None:
         self._engine = engine
         self._databases = databases

@@ -101,7 +101,11 @@ Index(
     unique=True,
     sqlite_where=transactions.c.key_hash.is_not(None),
 )
-Index("transactions_open", transactions.c.open_since, sqlite_where=transactions.c.open_since.is_not(None))
+Index(
+    "transactions_open",
+    transactions.c.open_since,
+    sqlite_where=transactions.c.open_since.is_not(None),
+)
 ledger_entries = _table(
     "ledger_entries",
     Column("id", _ID, primary_key=True, autoincrement=True),

@@ -32,6 +32,7 @@ from paytm_lab.ports.shard_database import PaymentRow, ShardDatabase, ShardTrans
 
 _log = logging.getLogger(__name__)
 
+
 class SimulatedCrash(Exception):
     """Raised by a fault hook at a named point, after it killed the writers: nothing runs on."""
 
@@ -123,7 +124,9 @@ class ShardWriter:
         """ShardUnavailable at once while the shard is known to be down and not due for a new try."""
         if self._is_down and self._clock.monotonic_s() < self._down_until:
             raise errors.ShardUnavailable(
-                "the shard is down", place=f"shard-{self.shard_id}", retry_after_s=self._breaker_probe_s
+                "the shard is down",
+                place=f"shard-{self.shard_id}",
+                retry_after_s=self._breaker_probe_s,
             )
 
     @property
@@ -134,7 +137,9 @@ class ShardWriter:
 
     def start(self) -> None:
         self._stopping = False
-        self._thread = threading.Thread(target=self._loop, name=f"writer-{self.shard_id}", daemon=True)
+        self._thread = threading.Thread(
+            target=self._loop, name=f"writer-{self.shard_id}", daemon=True
+        )
         self._thread.start()
 
     def stop(self) -> None:
@@ -222,7 +227,9 @@ class ShardWriter:
         if commit_lost and isinstance(last, errors.CommitOutcomeLost):
             return self._unreachable(operations, last, commit_lost)
         if len(operations) == 1:
-            return [last or errors.StoreError("the operation failed", place=f"shard-{self.shard_id}")]
+            return [
+                last or errors.StoreError("the operation failed", place=f"shard-{self.shard_id}")
+            ]
         self.stats.bisections += 1
         middle = len(operations) // 2
         return [*self._run(operations[:middle], True), *self._run(operations[middle:], True)]
@@ -243,11 +250,15 @@ class ShardWriter:
         self._is_down = True
         self._down_until = self._clock.monotonic_s() + self._breaker_probe_s
         place = f"shard-{self.shard_id}"
-        away = errors.ShardUnavailable(error.message, place=place, retry_after_s=self._breaker_probe_s)
+        away = errors.ShardUnavailable(
+            error.message, place=place, retry_after_s=self._breaker_probe_s
+        )
         if not commit_lost:
             return [away] * len(operations)
         return [
-            errors.OutcomeUnknown("the answer of the commit was lost", payment_id=_payment_of(op), place=place)
+            errors.OutcomeUnknown(
+                "the answer of the commit was lost", payment_id=_payment_of(op), place=place
+            )
             for op in operations
         ]
 
@@ -288,7 +299,9 @@ class ShardWriter:
             remedy="Start the relay, or wait until it has caught up.",
         )
 
-    def _load(self, tx: ShardTransaction, operations: list[Operation], recheck: bool, now_us: int) -> Batch:
+    def _load(
+        self, tx: ShardTransaction, operations: list[Operation], recheck: bool, now_us: int
+    ) -> Batch:
         """Lock the touched accounts in one ordered read, then read which ids and keys exist."""
         meta = tx.meta()
         users: set[str] = set()
@@ -298,8 +311,7 @@ class ShardWriter:
         fraud_events: list[str] = []
         closing: list[str] = []
         for op in operations:
-            kind = type(op)
-            if kind is Pay:
+            if isinstance(op, Pay):
                 users.add(op.from_user_id)
                 if op.to_shard == self.shard_id:
                     users.add(op.to_user_id)
@@ -307,21 +319,21 @@ class ShardWriter:
                     keys.append(op.key_hash)
                 if recheck:
                     ids.append(op.payment_id)
-            elif kind is Credit:
+            elif isinstance(op, Credit):
                 users.add(op.to_user_id)
                 if recheck or op.recheck:
                     ids.append(op.payment_id)
-            elif kind is Complete:
+            elif isinstance(op, Complete):
                 continue
-            elif kind is CreateAccount:
+            elif isinstance(op, CreateAccount):
                 users.add(op.user_id)
-            elif kind is SetAccountState:
+            elif isinstance(op, SetAccountState):
                 users.add(op.user_id)
                 if op.state == "closed":
                     closing.append(op.user_id)
             else:
                 indirect.append(op.payment_id)
-                if kind is ApplyFraud:
+                if isinstance(op, ApplyFraud):
                     fraud_events.append(op.event_id)
         if indirect:
             # Who is touched stands in the payment's row; its state is read again under the locks.
@@ -351,8 +363,8 @@ def write(tx: ShardTransaction, batch: Batch) -> int:
     """Write what a batch collected, each table with as few statements as it takes. Returns the rows."""
     now_us = batch.now_us
     rows = 0
-    new = set(batch.new_accounts)
-    if new:
+    made = set(batch.new_accounts)
+    if made:
         tx.insert(
             "accounts",
             [
@@ -362,7 +374,7 @@ def write(tx: ShardTransaction, batch: Batch) -> int:
         )  # fmt: skip
         rows += len(batch.new_accounts)
         _number_new_accounts(tx, batch)
-    changed = [a for a in batch.accounts.values() if a.changed and a not in new]
+    changed = [a for a in batch.accounts.values() if a.changed and a not in made]
     if changed:
         rows += tx.update(
             "accounts",
@@ -402,9 +414,7 @@ def _number_new_accounts(tx: ShardTransaction, batch: Batch) -> None:
     for account in batch.new_accounts:
         account.id = ids[account.user_id]
     for rows in (batch.entry_rows, batch.hold_rows):
-        rows[:] = [
-            row if type(row[1]) is int else (row[0], row[1].id, *row[2:]) for row in rows
-        ]
+        rows[:] = [row if type(row[1]) is int else (row[0], row[1].id, *row[2:]) for row in rows]
 
 
 def _payment_of(operation: Operation) -> str:

@@ -19,7 +19,13 @@ from collections.abc import Callable, Mapping
 from paytm_lab.core import errors
 from paytm_lab.core.clock import Clock
 from paytm_lab.core.fraud import Candidate, Decision, Verdict
-from paytm_lab.core.ids import PaymentIds, key_hash, payment_id_text, require_user_id, slot_of_payment
+from paytm_lab.core.ids import (
+    PaymentIds,
+    key_hash,
+    payment_id_text,
+    require_user_id,
+    slot_of_payment,
+)
 from paytm_lab.core.money import require_amount, require_currency, require_payable
 from paytm_lab.ledger.admission import Admission
 from paytm_lab.ledger.operations import (
@@ -110,7 +116,12 @@ class TransferEngine:
         return self.submit_payment(request, "transfer", key, None, done)
 
     def submit_payment(
-        self, request: PaymentRequest, kind: str, key: bytes | None, refund_of: bytes | None, done: Done
+        self,
+        request: PaymentRequest,
+        kind: str,
+        key: bytes | None,
+        refund_of: bytes | None,
+        done: Done,
     ) -> bytes:
         """``submit`` for the ledger's own payments too (refunds); the request is trusted."""
         slot, source = self.router.locate(request.from_user_id)
@@ -151,7 +162,13 @@ class TransferEngine:
         return self.wait(lambda done: self.submit(request, done))
 
     def submit_account(
-        self, user_id: str, opening_paise: int, done: Done, currency: str = "INR", key: str = "", subject: str = "lab"
+        self,
+        user_id: str,
+        opening_paise: int,
+        done: Done,
+        currency: str = "INR",
+        key: str = "",
+        subject: str = "lab",
     ) -> None:
         """Create an account. Same key and terms: the first answer; else AccountExists (as the result)."""
         require_user_id(user_id)
@@ -167,14 +184,21 @@ class TransferEngine:
         self.writers[shard].put(operation, done)
 
     def create_account(
-        self, user_id: str, opening_paise: int = 0, currency: str = "INR", key: str = "", subject: str = "lab"
+        self,
+        user_id: str,
+        opening_paise: int = 0,
+        currency: str = "INR",
+        key: str = "",
+        subject: str = "lab",
     ) -> Outcome:
         """Create an account and wait for the outcome."""
         return self.wait(
             lambda done: self.submit_account(user_id, opening_paise, done, currency, key, subject)
         )
 
-    def capture(self, payment_id: bytes, to_user_id: str, amount_paise: int | None, done: Done) -> None:
+    def capture(
+        self, payment_id: bytes, to_user_id: str, amount_paise: int | None, done: Done
+    ) -> None:
         """Post a hold (all of it, or a part) and carry it across shards like any payment."""
         if amount_paise is not None:
             require_payable(amount_paise)
@@ -220,7 +244,9 @@ class TransferEngine:
         if self._drive is not None:
             self._drive(is_true)
         elif not arrived.wait(self._deadline_s):
-            raise errors.OutcomeUnknown(f"no answer within {self._deadline_s} s", payment_id=payment)
+            raise errors.OutcomeUnknown(
+                f"no answer within {self._deadline_s} s", payment_id=payment
+            )
 
     # -- what a flow uses -------------------------------------------------------------------------
 
@@ -279,10 +305,18 @@ class _Flow:
         if not isinstance(op, Pay) or self.engine.key_exists(self.source, op.key_hash):
             return
         self.candidate = Candidate(
-            payment_id_text(op.payment_id), op.from_user_id, op.to_user_id, op.amount, op.occurred_at
+            payment_id_text(op.payment_id),
+            op.from_user_id,
+            op.to_user_id,
+            op.amount,
+            op.occurred_at,
         )
         verdict = self.engine.judge(gate, self.candidate)
-        op.fraud_decision, op.fraud_score, op.fraud_rule = verdict.decision, verdict.score, verdict.rule
+        op.fraud_decision, op.fraud_score, op.fraud_rule = (
+            verdict.decision,
+            verdict.score,
+            verdict.rule,
+        )
         if verdict.decision == Decision.BLOCK:
             op.refusal = "fraud_blocked"
         elif verdict.decision == Decision.REVIEW:
@@ -305,7 +339,9 @@ class _Flow:
         self.engine.refresh_map()
         self.moves += 1
         if not isinstance(op, Pay) or self.moves > MOVES_MAX:
-            self.finish(errors.ShardUnavailable("the sender's slot is moving", place=f"shard-{self.source}"))
+            self.finish(
+                errors.ShardUnavailable("the sender's slot is moving", place=f"shard-{self.source}")
+            )
             return
         self.source = self.engine.router.shard_of_slot(op.slot)
         self.destination = op.to_shard = self.engine.router.shard_of_slot(self.to_slot)
@@ -342,7 +378,9 @@ class _Flow:
             self.receiver_moved(pending)
         elif result.status == "COMPLETED":
             self.engine.reach("leg_b:committed")
-            self.engine.writers[self.source].put_lazy(Complete(pending.payment_id), self.on_completed)
+            self.engine.writers[self.source].put_lazy(
+                Complete(pending.payment_id), self.on_completed
+            )
             pending.status = "COMPLETED"
             self.finish(pending)
         else:

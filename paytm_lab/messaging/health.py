@@ -15,8 +15,7 @@ SOURCE = "/health"
 
 
 class HealthMonitor:
-    """``parts``: name -> a call that makes one round trip, or raises what is wrong. ``latest`` is the last answer by part. One thread at a time calls ``step``.
-    """
+    """``parts``: name -> a call that makes one round trip, or raises what is wrong. ``latest`` is the last answer by part. One thread at a time calls ``step``."""
 
     def __init__(
         self,

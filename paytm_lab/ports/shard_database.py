@@ -117,7 +117,11 @@ class ShardTransaction(Protocol):
         """Insert rows; each a tuple in the order of ``INSERT_COLUMNS[table]``. DuplicateKey if one exists."""
 
     def update(
-        self, table: str, key: Sequence[str], columns: Sequence[str], rows: Sequence[tuple[Any, ...]]
+        self,
+        table: str,
+        key: Sequence[str],
+        columns: Sequence[str],
+        rows: Sequence[tuple[Any, ...]],
     ) -> int:
         """Set ``columns`` where ``key`` columns match; each row is (*key values, *new values). Rows changed.
 

@@ -55,8 +55,10 @@ class RunResult:
     @cached_property
     def payments(self) -> pd.DataFrame:
         """One row a payment that this run made (frames.PAYMENT_COLUMNS), in order of submission."""
-        return _frames().payments_frame(self._read_payments()).sort_values(
-            "submitted_s", ignore_index=True
+        return (
+            _frames()
+            .payments_frame(self._read_payments())
+            .sort_values("submitted_s", ignore_index=True)
         )
 
     @cached_property

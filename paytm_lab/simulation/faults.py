@@ -1,6 +1,6 @@
 """Named faults: what breaks, what one will see, how it heals. The same names on both profiles.
 
-    lab.fault("shard-2", "down")        paytm-lab fault shard-2 down
+lab.fault("shard-2", "down")        paytm-lab fault shard-2 down
 """
 
 from __future__ import annotations
@@ -226,9 +226,9 @@ FAULTS: tuple[FaultKind, ...] = (
 def find(target: str, kind: str) -> FaultKind:
     """The fault of that name; BadInput that lists the known ones otherwise."""
     for fault in FAULTS:
-        if fault.kind == kind and (
-            target == fault.target or target.startswith(f"{fault.target}-")
-        ):
+        if fault.kind == kind and (target == fault.target or target.startswith(f"{fault.target}-")):
             return fault
-    known = "; ".join(f"{f.target}{'-N' if f.target in ('shard', 'consumer') else ''} {f.kind}" for f in FAULTS)
+    known = "; ".join(
+        f"{f.target}{'-N' if f.target in ('shard', 'consumer') else ''} {f.kind}" for f in FAULTS
+    )
     raise BadInput(f"{target} {kind} is not a fault", remedy=f"Known: {known}.")

@@ -18,14 +18,14 @@ STEP_S_MAX = 0.004
 
 
 class Moved(NamedTuple):
-    """What one step did: ``actor`` handled ``count`` operations, rows or records at ``at_us``."""
+    """What one step did: ``actor`` handled so many operations, rows or records at ``at_us``."""
 
     actor: str
-    count: int
+    handled: int
     at_us: int
 
     def __str__(self) -> str:
-        return f"{self.actor} handled {self.count}"
+        return f"{self.actor} handled {self.handled}"
 
 
 class Stepper:

@@ -94,9 +94,7 @@ def opened(common: Common, **options: Any) -> Iterator[Lab]:
         yield lab
 
 
-def run_source(
-    lab: Lab, source: Source, common: Common, verb: str, **options: Any
-) -> RunResult:
+def run_source(lab: Lab, source: Source, common: Common, verb: str, **options: Any) -> RunResult:
     """Post a workload or a file with progress bars, and say how to repeat it."""
     deterministic = " --deterministic" if lab.deterministic else ""
     command = f"paytm-lab {verb} {source.options()} --seed {lab.seed}{deterministic}"
@@ -108,9 +106,9 @@ def run_source(
             _say_file(file, lab.data, common)
             run = lab.run(file, progress=progress, command=command, **options)
             run.notes |= {
-                "rows_accepted": file.accepted,
-                "rows_rejected": file.rejected,
-                "rows_collapsed": file.collapsed,
+                "rows_accepted": str(file.accepted),
+                "rows_rejected": str(file.rejected),
+                "rows_collapsed": str(file.collapsed),
                 "opening_rule": file.opening_rule,
             }
             return run

@@ -11,6 +11,7 @@ import threading
 import time
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +125,7 @@ class _Load:
             request = PaymentRequest(str(sender), str(receiver), self._rng.randrange(100, 50_000))
             phase, at = self._phase, time.perf_counter()
             try:
-                self._lab.system.engine.submit(request, lambda r, p=phase, t=at: self._hear(p, t, r))
+                self._lab.system.engine.submit(request, partial(self._hear, phase, at))
             except PaytmLabError as error:
                 self._hear(phase, at, error)
 
@@ -163,7 +164,11 @@ def _crash(common: Common, found: faults.FaultKind) -> int:
     with opened(common) as lab:
         recovery = str(lab.recovered)
         opened_s = time.monotonic() - started
-        lost = [payment for payment, status in acknowledged.items() if not _is_there(lab, payment, status)]
+        lost = [
+            payment
+            for payment, status in acknowledged.items()
+            if not _is_there(lab, payment, status)
+        ]
         report = lab.audit()
     result = {
         "fault": found.kind, "point": point, "acknowledged": len(acknowledged), "lost": len(lost),

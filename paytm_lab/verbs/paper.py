@@ -43,7 +43,8 @@ def _numbers(text: str) -> list[int]:
     parts = text.split(",")
     if not all(part.strip().isdecimal() and 1 <= int(part) <= 64 for part in parts):
         raise InvalidSetting(
-            f"--shards {text!r:.60} is no list of numbers of shards", remedy="Write for example 4,5,8 (1 to 64 each)."
+            f"--shards {text!r:.60} is no list of numbers of shards",
+            remedy="Write for example 4,5,8 (1 to 64 each).",
         )
     return [int(part) for part in parts]
 

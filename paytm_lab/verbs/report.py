@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from paytm_lab.core.errors import BadInput, MissingPart
 from paytm_lab.lab import Lab
@@ -19,7 +20,13 @@ MARK = ".paytm-lab-report"
 
 
 def report(
-    common: Common, source: Source, *, out: Path, every_notebook: bool, notebooks: Path, in_flight: int
+    common: Common,
+    source: Source,
+    *,
+    out: Path,
+    every_notebook: bool,
+    notebooks: Path,
+    in_flight: int,
 ) -> int:
     """Run, audit, execute the notebooks on the run's data, write ``out/index.html``."""
     chosen = _notebooks(notebooks, every_notebook)
@@ -48,7 +55,7 @@ def report(
     return verdict.exit_code
 
 
-def _page(lab: Lab, run: RunResult, verdict: object) -> RunData:
+def _page(lab: Lab, run: RunResult, verdict: Any) -> RunData:
     return RunData(
         profile=run.profile,
         seed=run.seed,
@@ -56,7 +63,7 @@ def _page(lab: Lab, run: RunResult, verdict: object) -> RunData:
         payments=run.payments,
         shards=run.shards,
         features=run.features,
-        verdict=verdict,  # type: ignore[arg-type]
+        verdict=verdict,
         events=run.events,
         posting_s=run.posting_s,
         drained_s=run.drained_s,
@@ -70,7 +77,8 @@ def _notebooks(folder: Path, every: bool) -> list[Path]:
     chosen = found if every else [path for path in found if path.name[:2] in MAIN_NOTEBOOKS]
     if not chosen:
         raise MissingPart(
-            f"there are no notebooks in {folder}", remedy="Run it in the project's folder, or give --notebooks."
+            f"there are no notebooks in {folder}",
+            remedy="Run it in the project's folder, or give --notebooks.",
         )
     return chosen
 
@@ -88,4 +96,6 @@ def _clear(out: Path) -> None:
 
 def _mark(out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    (out / MARK).write_text("made by paytm-lab report; replaced by the next one\n", encoding="utf-8")
+    (out / MARK).write_text(
+        "made by paytm-lab report; replaced by the next one\n", encoding="utf-8"
+    )

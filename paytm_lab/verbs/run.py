@@ -51,7 +51,8 @@ def run(
             say(f"hash of all events and balances: {state}")
         print_audit(report, common.quiet)
         note(
-            f"data: {lab.data}\nnext: paytm-lab audit | paytm-lab replay | paytm-lab report", common.quiet
+            f"data: {lab.data}\nnext: paytm-lab audit | paytm-lab replay | paytm-lab report",
+            common.quiet,
         )
     return report.exit_code
 

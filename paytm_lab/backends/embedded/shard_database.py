@@ -93,7 +93,11 @@ class EmbeddedShardDatabase:
         return connection
 
     def create(
-        self, system_accounts: Sequence[tuple[int, str]], meta: ShardMeta, first_user_id: int, now_us: int
+        self,
+        system_accounts: Sequence[tuple[int, str]],
+        meta: ShardMeta,
+        first_user_id: int,
+        now_us: int,
     ) -> None:
         """Create the file's tables and fixed rows where they are missing. Safe to race, safe to repeat."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -188,11 +192,15 @@ class EmbeddedShardDatabase:
 
     def read_outbox(self, rows_max: int) -> list[OutboxRow]:
         try:
-            (body,) = self._connection().execute(
-                "SELECT json_group_array(json_array(id, event_id, event_type, aggregate_id, event_data,"
-                " created_at, traceparent)) FROM (SELECT * FROM outbox_events ORDER BY id LIMIT ?)",
-                (rows_max,),
-            ).fetchone()
+            (body,) = (
+                self._connection()
+                .execute(
+                    "SELECT json_group_array(json_array(id, event_id, event_type, aggregate_id, event_data,"
+                    " created_at, traceparent)) FROM (SELECT * FROM outbox_events ORDER BY id LIMIT ?)",
+                    (rows_max,),
+                )
+                .fetchone()
+            )
         except sqlite3.Error as error:
             raise translate(error, self.place) from error
         return [OutboxRow(*row) for row in _decode_rows(body)]
@@ -206,7 +214,10 @@ class EmbeddedShardDatabase:
             connection.execute("BEGIN IMMEDIATE")
             try:
                 if ordered[-1] - ordered[0] + 1 == len(ordered):
-                    connection.execute("DELETE FROM outbox_events WHERE id BETWEEN ? AND ?", (ordered[0], ordered[-1]))
+                    connection.execute(
+                        "DELETE FROM outbox_events WHERE id BETWEEN ? AND ?",
+                        (ordered[0], ordered[-1]),
+                    )
                 else:
                     connection.execute(
                         "DELETE FROM outbox_events WHERE id IN (SELECT value FROM json_each(?))",
@@ -256,7 +267,10 @@ class EmbeddedTransaction:
     """
 
     def __init__(
-        self, connection: sqlite3.Connection, place: str, insert_columns: Mapping[str, Sequence[str]]
+        self,
+        connection: sqlite3.Connection,
+        place: str,
+        insert_columns: Mapping[str, Sequence[str]],
     ) -> None:
         self._connection = connection
         self._place = place
@@ -269,7 +283,9 @@ class EmbeddedTransaction:
             raise translate(error, self._place) from error
 
     def meta(self) -> ShardMeta:
-        row = self._run("SELECT stamp, map_version, owned_slots FROM shard_meta WHERE id = 1").fetchone()
+        row = self._run(
+            "SELECT stamp, map_version, owned_slots FROM shard_meta WHERE id = 1"
+        ).fetchone()
         if row is None:
             raise errors.StorageCorrupt("shard_meta has no row", place=self._place)
         return ShardMeta(*row)
@@ -283,7 +299,7 @@ class EmbeddedTransaction:
             (msgspec.json.encode(user_ids).decode(),),
         ).fetchone()
         return [
-            AccountRow(*row[:8], bytes.fromhex(row[8]) if row[8] is not None else None)
+            AccountRow._make([*row[:8], bytes.fromhex(row[8]) if row[8] is not None else None])
             for row in _decode_rows(body)
         ]
 
@@ -344,7 +360,11 @@ class EmbeddedTransaction:
                 done += size
 
     def update(
-        self, table: str, key: Sequence[str], columns: Sequence[str], rows: Sequence[tuple[Any, ...]]
+        self,
+        table: str,
+        key: Sequence[str],
+        columns: Sequence[str],
+        rows: Sequence[tuple[Any, ...]],
     ) -> int:
         done = changed = 0
         for size in _CHUNKS:
