@@ -1,0 +1,97 @@
+"""Threads that repeat a step."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from paytm_lab.messaging.worker import Worker, WorkerState
+
+DEADLINE_S = 20.0
+
+
+def until(condition: Callable[[], object]) -> None:
+    give_up_at = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < give_up_at
+        time.sleep(0.001)
+
+
+def test_it_steps_until_it_is_stopped() -> None:
+    worker = Worker("counter", lambda: 2, idle_wait_s=10)
+    assert worker.state is WorkerState.NEW
+    worker.start()
+    until(lambda: worker.done >= 100)
+    assert worker.state is WorkerState.WORKING
+    assert worker.stop()
+    assert (worker.state, worker.alive()) == (WorkerState.STOPPED, False)
+    done = worker.done
+    assert worker.stop()
+    assert worker.done == done
+
+
+def test_an_idle_worker_waits_and_can_be_woken() -> None:
+    steps = threading.Semaphore(0)
+
+    def step() -> int:
+        steps.release()
+        return 0
+
+    worker = Worker("idle", step, idle_wait_s=3_600).start()
+    assert steps.acquire(timeout=DEADLINE_S)
+    until(lambda: worker.state is WorkerState.IDLE)
+    worker.wake()
+    assert steps.acquire(timeout=DEADLINE_S), "woken long before its wait was over"
+    started = time.monotonic()
+    assert worker.stop()
+    assert time.monotonic() - started < DEADLINE_S
+
+
+def test_a_step_that_raises_is_shown_and_tried_again() -> None:
+    failures = [OSError("one"), OSError("two")]
+    go_on = threading.Event()
+
+    def step() -> int:
+        if failures:
+            if len(failures) == 1:
+                assert go_on.wait(DEADLINE_S)
+            raise failures.pop(0)
+        return 1
+
+    worker = Worker("failing", step, idle_wait_s=0).start()
+    until(lambda: worker.errors == 1)
+    assert (str(worker.error), worker.state) == ("one", WorkerState.FAILING)
+    go_on.set()
+    until(lambda: worker.done)
+    assert (worker.error, worker.errors) == (None, 2)
+    assert worker.state is WorkerState.WORKING
+    assert worker.stop()
+
+
+def test_stopping_lets_the_step_under_way_end() -> None:
+    entered, leave = threading.Event(), threading.Event()
+    ended = []
+
+    def step() -> int:
+        entered.set()
+        assert leave.wait(DEADLINE_S)
+        ended.append(True)
+        return 0
+
+    worker = Worker("slow", step, idle_wait_s=0).start()
+    assert entered.wait(DEADLINE_S)
+    assert not worker.stop(timeout_s=0.05), "the step is still under way"
+    leave.set()
+    assert worker.stop()
+    assert ended == [True]
+
+
+@pytest.mark.parametrize("stops", [1, 2])
+def test_a_worker_that_never_started_can_be_stopped(stops: int) -> None:
+    worker = Worker("never", lambda: 0, idle_wait_s=0)
+    for _ in range(stops):
+        assert worker.stop()
+    assert worker.state is WorkerState.STOPPED
