@@ -719,7 +719,7 @@ class Batch:
         data = PaymentData(
             payment_id_text(row.transaction_id), row.from_user_id, row.to_user_id, amount, row.from_shard,
             row.to_shard, row.stamp, row.occurred_at, row.currency, row.kind, reason, from_balance,
-            to_balance, _text(row.refund_of), row.receivable,
+            to_balance, _text(row.refund_of), row.receivable, row.fraud_decision, row.fraud_score,
         )  # fmt: skip
         self._outbox(data, event_type, "")
 

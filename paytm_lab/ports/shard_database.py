@@ -58,6 +58,8 @@ class PaymentRow(NamedTuple):
     key_hash: bytes | None
     refund_of: bytes | None
     receivable: int = 0
+    fraud_decision: str = ""
+    fraud_score: float | None = None
 
 
 class HoldRow(NamedTuple):
