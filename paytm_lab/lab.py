@@ -27,6 +27,7 @@ from paytm_lab.core.clock import SimulatedClock
 from paytm_lab.core.errors import AccountExists, BadInput, PaytmLabError
 from paytm_lab.core.ids import parse_payment_id, payment_id_text
 from paytm_lab.core.money import parse_rupees
+from paytm_lab.fraud.lists import FROZEN
 from paytm_lab.fraud.tables import FEATURES
 from paytm_lab.ledger import as_of, closing, queries
 from paytm_lab.ledger.audit import AuditReport, audit
@@ -266,7 +267,12 @@ class Lab:
     def _set_state(self, user_id: str, state: str) -> Outcome:
         engine = self.system.engine
         writer = engine.writers[engine.router.locate(user_id)[1]]
-        return engine.wait(lambda done: writer.put(SetAccountState(user_id, state), done))
+        writer.require_up()
+        outcome = engine.wait(lambda done: writer.put(SetAccountState(user_id, state), done))
+        lists = self.system.fraud_lists
+        change = lists.add if outcome.status in ("frozen", "frozen_all") else lists.remove
+        change(FROZEN, [user_id])
+        return outcome
 
     def reviews(self, state: str | None = "open") -> list[ReviewRow]:
         return self.system.reviews.list(state)

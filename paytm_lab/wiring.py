@@ -31,7 +31,7 @@ from paytm_lab.core.events import Topic
 from paytm_lab.core.fraud import Decision
 from paytm_lab.core.ids import PaymentIds
 from paytm_lab.fraud.consumer import FraudConsumer
-from paytm_lab.fraud.lists import FraudLists
+from paytm_lab.fraud.lists import FROZEN, FraudLists
 from paytm_lab.fraud.registry import ModelRegistry
 from paytm_lab.fraud.rules import RuleSettings
 from paytm_lab.fraud.scorer import Scorer
@@ -152,6 +152,7 @@ class System:
         )
         self.models = ModelRegistry()
         self.fraud_lists = FraudLists(self.wide, self.clock)
+        self.fraud_lists.load()
         self.scorer = Scorer(rules, self.cache, self.models, self.fraud_lists)
         self.engine = TransferEngine(
             self.router,
@@ -205,7 +206,7 @@ class System:
         self.notifications = NotificationConsumer(
             self.wide, every_kind(self.channel), self.log, self.clock
         )
-        self.fraud_answers = FraudAnswers(self.reviews)
+        self.fraud_answers = FraudAnswers(self.reviews, partial(self.fraud_lists.add, FROZEN))
         handlers: dict[str, Handler] = {
             "analytics": self.analytics,
             "notifications": self.notifications,

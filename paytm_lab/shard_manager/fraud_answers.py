@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from paytm_lab.core.events import EventType, decode_fraud, unwrap
@@ -22,14 +22,20 @@ class AppliesFraud(Protocol):
 
 
 class FraudAnswers:
-    """A handler on fraud_events. ``counters``: review, block."""
+    """A handler on fraud_events. ``on_block`` is told the senders that a block froze, so that the fraud
+    side knows of them at once. ``counters``: review, block.
+    """
 
-    def __init__(self, ledger: AppliesFraud) -> None:
+    def __init__(
+        self, ledger: AppliesFraud, on_block: Callable[[Sequence[str]], None] | None = None
+    ) -> None:
         self._ledger = ledger
+        self._on_block = on_block
         self.counters: Counter[str] = Counter()
 
     def handle(self, records: Sequence[Record]) -> None:
         answers: list[tuple[str, bytes, str, str]] = []
+        blocked: list[str] = []
         for record in records:
             envelope = unwrap(record.value)
             decision = _DECISION.get(envelope.type)
@@ -37,6 +43,10 @@ class FraudAnswers:
                 continue
             data = decode_fraud(envelope.data)
             answers.append((envelope.id, parse_payment_id(data.payment_id), decision, data.rule))
+            if decision == "block":
+                blocked.append(data.user_id)
         if answers:
             self._ledger.apply_all(answers)
             self.counters.update(answer[2] for answer in answers)
+        if blocked and self._on_block is not None:
+            self._on_block(blocked)
