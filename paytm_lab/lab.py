@@ -377,6 +377,8 @@ class Lab:
         else:
             openings, batches, total = what.openings(), what.rows(), what.accepted
         self.open_accounts(openings, progress)
+        if drain:
+            self.drain(progress)  # the accounts' own events are no part of what the run is timed for
         marks = queries.payment_marks(system.databases.values())
         started = time.perf_counter()
         posted = self._post(batches, total, in_flight, ack, progress)
