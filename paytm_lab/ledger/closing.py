@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from paytm_lab.core import errors
 from paytm_lab.core.ids import payment_id_text
@@ -92,6 +92,13 @@ def closed_up_to(database: ShardDatabase) -> int:
     """No payment can be stamped at or below this on the shard any more."""
     with database.read() as connection:
         return int(connection.execute(select(shard_meta.c.stamp)).scalar_one())
+
+
+def last_stamp(database: ShardDatabase) -> int:
+    """The latest stamp of any payment on the shard, 0 where there is none. Scans them all."""
+    with database.read() as connection:
+        last = connection.execute(select(func.max(transactions.c.stamp))).scalar_one()
+    return last or 0
 
 
 def _advance(database: ShardDatabase, stamp_us: int) -> None:

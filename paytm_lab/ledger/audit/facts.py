@@ -177,7 +177,8 @@ def _compare_accounts(
 def _read_contradictions(connection: Connection, facts: ShardFacts) -> None:
     roles = select(_T.transaction_id).group_by(_T.transaction_id).having(func.count() > 1)
     facts.two_roles = _names(connection, roles.limit(FOUND_MAX))
-    facts.wrong_entries = _wrong_entries(connection)
+    doubled = set(facts.two_roles)  # two rows of one id can not both fit its entries
+    facts.wrong_entries = [name for name in _wrong_entries(connection) if name not in doubled]
     facts.wrong_holds += _holds_without_payments(connection)
 
 
