@@ -30,6 +30,8 @@ from paytm_lab.ports.shard_database import OutboxRow, ShardDatabase
 BATCH_ROWS_MAX = 1_000
 ACKED = "relay:acked"  # the fault point between the log's ack and the delete
 
+_TOPICS = {event_type: topic.value for event_type, topic in TOPIC_OF.items()}
+_ANALYTICS = Topic.ANALYTICS.value
 _BALANCE_UPDATED = str(EventType.BALANCE_UPDATED)
 _BALANCES = "_balance_paise"  # only rows with this text are decoded for their balances
 _LEGS = {
@@ -68,43 +70,41 @@ def messages_of(row: OutboxRow, source: str) -> list[Message]:
         data=data.encode(),
         traceparent=trace,
     )
-    topic = TOPIC_OF.get(event_type)
+    topic = _TOPICS.get(event_type)
     if topic is None:
         unknown = (("error", f"unknown event type {event_type!r:.80}".encode()),)
         return [Message(dead_letter(Topic.PAYMENT), key, body, unknown)]
-    messages = [Message(topic.value, key, body)]
     leg = _LEGS.get(event_type)
-    if leg is not None and _BALANCES in data:
-        messages += _balances(row, leg, source)
+    if leg is None or _BALANCES not in data:
+        return [Message(topic, key, body)]
+    messages = [Message(topic, key, body)]
+    try:
+        after = _decode_balances(data)
+    except msgspec.DecodeError:
+        return messages  # the event itself goes on; its readers send it to their dead letters
+    if after.from_balance_paise is not None:
+        user, balance = after.from_user_id, after.from_balance_paise
+        messages.append(_balance_updated(row, source, f"from-{leg}", user, balance, after))
+    if after.to_balance_paise is not None:
+        user, balance = after.to_user_id, after.to_balance_paise
+        messages.append(_balance_updated(row, source, f"to-{leg}", user, balance, after))
     return messages
 
 
-def _balances(row: OutboxRow, leg: str, source: str) -> list[Message]:
-    try:
-        data = _decode_balances(row.event_data)
-    except msgspec.DecodeError:
-        return []  # the event itself is relayed; its readers send it to their dead letters
-    sides = [
-        (f"from-{leg}", data.from_user_id, data.from_balance_paise),
-        (f"to-{leg}", data.to_user_id, data.to_balance_paise),
-    ]
-    return [
-        Message(
-            Topic.ANALYTICS.value,
-            row.aggregate_id,
-            wrap(
-                event_id=event_id(data.payment_id, _BALANCE_UPDATED, side),
-                event_type=_BALANCE_UPDATED,
-                subject=row.aggregate_id,
-                source=source,
-                time_us=row.created_at,
-                data=encode(BalanceUpdatedData(user_id, balance, data.payment_id, data.stamp_us)),
-                traceparent=row.traceparent,
-            ),
-        )
-        for side, user_id, balance in sides
-        if balance is not None
-    ]
+def _balance_updated(
+    row: OutboxRow, source: str, side: str, user_id: str, balance_paise: int, after: _Balances
+) -> Message:
+    data = BalanceUpdatedData(user_id, balance_paise, after.payment_id, after.stamp_us)
+    body = wrap(
+        event_id=event_id(after.payment_id, _BALANCE_UPDATED, side),
+        event_type=_BALANCE_UPDATED,
+        subject=row.aggregate_id,
+        source=source,
+        time_us=row.created_at,
+        data=encode(data),
+        traceparent=row.traceparent,
+    )
+    return Message(_ANALYTICS, row.aggregate_id, body)
 
 
 class OutboxRelay:

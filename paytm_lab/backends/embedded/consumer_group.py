@@ -21,7 +21,13 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from paytm_lab.backends.embedded.sqlite_files import connect, make_directory, transaction, translate
+from paytm_lab.backends.embedded.sqlite_files import (
+    alone,
+    connect,
+    make_directory,
+    transaction,
+    translate,
+)
 from paytm_lab.backends.embedded.topic_file import TopicFile
 from paytm_lab.core.clock import Clock
 from paytm_lab.core.errors import TransientStoreError
@@ -137,6 +143,8 @@ class GroupFile:
         make_directory(path.parent)
         self._place = f"group {path.stem}"
         self._lock = threading.Lock()
+        self._version = 0
+        self._version_read_s = float("-inf")
         self._connection = connect(path)
         try:
             with transaction(self._connection, self._place):
@@ -153,10 +161,15 @@ class GroupFile:
         except sqlite3.Error as error:
             raise translate(error, self._place) from error
 
-    def version(self) -> int:
-        """Changes whenever the members or the owners do."""
-        ((version,),) = self._read("SELECT version FROM state")
-        return int(version)
+    def version(self, stale_s: float = 0.0) -> int:
+        """Changes whenever the members or the owners do. What this process changed is seen at once,
+        what others did when the last look is ``stale_s`` old.
+        """
+        now_s = time.monotonic()
+        if now_s - self._version_read_s >= stale_s:
+            ((self._version,),) = self._read("SELECT version FROM state")
+            self._version_read_s = now_s
+        return self._version
 
     def committed(self, topic: str) -> list[tuple[int, int]]:
         """(partition, committed offset) where there is one."""
@@ -200,6 +213,7 @@ class GroupFile:
             until_us = now_us + lease_us
             run("UPDATE members SET lease_until_us = ? WHERE member = ?", (until_us, member))
             rows = run(_CLAIMS, (member,)).fetchall()
+        self._version_read_s = float("-inf")
         claims = {TopicPartition(topic, p): Claim(epoch, o) for topic, p, epoch, o in rows}
         return Membership(version, claims, until_us)
 
@@ -226,25 +240,33 @@ class GroupFile:
 
     def commit(self, member: str, offsets: Sequence[tuple[str, int, int, int]]) -> None:
         """Each is (topic, partition, epoch, next offset). All are recorded, or none."""
-        values = ",".join(["(?,?,?,?)"] * len(offsets))
+        count = len(offsets)
+        values = ",".join(f"(?{i},?{i + 1},?{i + 2},?{i + 3})" for i in range(2, 4 * count + 2, 4))
+        same = (
+            "{0}.owner = ?1 AND {0}.topic = {1}.column1 AND {0}.partition = {1}.column2"
+            " AND {0}.epoch = {1}.column3"
+        )
+        # One statement, which is a transaction by itself; it changes all rows or, when one of them
+        # belongs to another member, none.
         sql = (
             f"UPDATE partitions SET next_offset = v.column4 FROM (VALUES {values}) AS v"
-            " WHERE topic = v.column1 AND partition = v.column2 AND epoch = v.column3 AND owner = ?"
+            f" WHERE {same.format('partitions', 'v')} AND {count} = (SELECT count(*)"
+            f" FROM (VALUES {values}) AS w JOIN partitions AS p ON {same.format('p', 'w')})"
         )
-        parameters = [part for row in offsets for part in row]
-        with self._lock, transaction(self._connection, self._place):
-            changed = self._connection.execute(sql, (*parameters, member)).rowcount
-            if changed != len(offsets):
-                raise TransientStoreError(
-                    f"{len(offsets) - changed} of {len(offsets)} partitions were taken over",
-                    place=self._place,
-                )
+        parameters = [member, *(part for row in offsets for part in row)]
+        with self._lock, alone(self._place):
+            changed = self._connection.execute(sql, parameters).rowcount
+        if changed != count:
+            raise TransientStoreError(
+                "a partition of this commit was taken over by another member", place=self._place
+            )
 
     def leave(self, member: str) -> None:
         with self._lock, transaction(self._connection, self._place):
             self._connection.execute(_FREE, (member,))
             self._connection.execute("DELETE FROM members WHERE member = ?", (member,))
             self._connection.execute("UPDATE state SET version = version + 1")
+        self._version_read_s = float("-inf")
 
     def close(self) -> None:
         with self._lock:
@@ -303,7 +325,7 @@ class EmbeddedConsumer:
         if not due and now_us - self._peers_checked_us >= PEER_CHECK_S * 1e6:
             self._peers_checked_us = now_us
             due = bool(self._group.gone(self._member, now_us, self._instance.lives))
-        if due or self._group.version() != self._membership.version:
+        if due or self._group.version(REFRESH_S) != self._membership.version:
             self._sync()
 
     def poll(self, records_max: int, timeout_s: float) -> list[Record]:

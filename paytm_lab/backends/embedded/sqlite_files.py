@@ -11,7 +11,7 @@ from pathlib import Path
 from paytm_lab.backends.embedded.shard_database import translate
 from paytm_lab.core.errors import MissingPart
 
-__all__ = ["connect", "make_directory", "transaction", "translate"]
+__all__ = ["alone", "connect", "make_directory", "transaction", "translate"]
 
 BUSY_TIMEOUT_MS = 30_000
 CHECKPOINT_PAGES = 4_000  # 16 MB of WAL: fewer, longer copies into the main file
@@ -36,7 +36,7 @@ def connect(path: Path) -> sqlite3.Connection:
     """
     try:
         connection = sqlite3.connect(
-            path, isolation_level=None, check_same_thread=False, cached_statements=256
+            path, isolation_level=None, check_same_thread=False, cached_statements=1024
         )
         try:
             connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
@@ -62,6 +62,15 @@ def _use_wal(connection: sqlite3.Connection) -> None:
             if attempt == _WAL_ATTEMPTS_MAX - 1:
                 raise
             time.sleep(0.01)
+
+
+@contextmanager
+def alone(place: str) -> Iterator[None]:
+    """For one statement, which is a transaction by itself. Driver errors are translated."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise translate(error, place) from error
 
 
 @contextmanager

@@ -12,12 +12,19 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from paytm_lab.backends.embedded.sqlite_files import connect, make_directory, transaction, translate
+from paytm_lab.backends.embedded.sqlite_files import (
+    alone,
+    connect,
+    make_directory,
+    transaction,
+    translate,
+)
 from paytm_lab.core.errors import BadInput, PaytmLabError, StoreError, Unavailable
 from paytm_lab.ports.wide_store import Row, WideTable
 
 _TYPES = {"text": "TEXT", "bigint": "INTEGER", "double": "REAL", "blob": "BLOB"}
-_CHUNKS = (128, 32, 8, 1)  # rows a statement: few texts, so that each stays prepared
+_STATEMENT_ROWS_MAX = 1_024
+_PARAMETERS_MAX = 32_000  # SQLite takes 32,766 in one statement
 _SCAN_ROWS = 1_000
 _CATALOG = (
     "CREATE TABLE IF NOT EXISTS wide_tables"
@@ -144,10 +151,16 @@ class EmbeddedWideStore:
         runs = [(columns, list(group)) for columns, group in groupby(rows, key=tuple)]
         for columns, _ in runs:
             _require_columns(declared, columns, self._place)
-        if runs:
-            with self._write_lock, _writing(self._writer, self._place):
-                for columns, group in runs:
-                    self._write(declared, "upsert", columns, [row.values() for row in group])
+        statements = [
+            statement
+            for columns, group in runs
+            for statement in self._writes(declared, "upsert", columns, group)
+        ]
+        # One statement is a transaction by itself; it gives the interpreter lock away once.
+        if statements:
+            with self._write_lock, _writing(self._writer, self._place, len(statements) == 1):
+                for sql, parameters in statements:
+                    self._writer.execute(sql, parameters)
 
     def insert_if_absent(self, table: str, rows: Sequence[Row]) -> list[bool]:
         declared = self._table(table)
@@ -163,45 +176,37 @@ class EmbeddedWideStore:
                     new[i] = True
             wanted = [row for row, is_new in zip(rows, new, strict=True) if is_new]
             for columns, group in groupby(wanted, key=tuple):
-                self._write(declared, "insert", columns, [row.values() for row in group])
+                for sql, parameters in self._writes(declared, "insert", columns, list(group)):
+                    self._writer.execute(sql, parameters)
         return new
 
     def _existing(self, table: _Table, keys: Sequence[tuple[Any, ...]]) -> list[int]:
         """The indexes of the keys that are there, asked within the open transaction."""
         found: list[int] = []
         on = " AND ".join(f't."{n}" = v.column{i}' for i, n in enumerate(table.key, 2))
-        done = 0
-        for size in _CHUNKS:
-            sql = self._statements.get((table.name, "existing", (), size))
+        numbered = [(i, *key) for i, key in enumerate(keys)]
+        for part in _parts(numbered, len(table.key) + 1):
+            sql = self._statements.get((table.name, "existing", (), len(part)))
             if sql is None:
-                one = "(" + ",".join("?" * (len(table.key) + 1)) + ")"
-                values = ",".join([one] * size)
                 sql = (
-                    f"SELECT json_group_array(v.column1) FROM (VALUES {values}) AS v"
+                    f"SELECT json_group_array(v.column1) FROM"
+                    f" ({_values(len(table.key) + 1, len(part))}) AS v"
                     f' CROSS JOIN "{table.name}" AS t ON {on}'
                 )
-                self._statements[table.name, "existing", (), size] = sql
-            while len(keys) - done >= size:
-                part = range(done, done + size)
-                parameters = list(chain.from_iterable((i, *keys[i]) for i in part))
-                found += _decode_indexes(self._writer.execute(sql, parameters).fetchone()[0])
-                done += size
+                self._statements[table.name, "existing", (), len(part)] = sql
+            cursor = self._writer.execute(sql, list(chain.from_iterable(part)))
+            found += _decode_indexes(cursor.fetchone()[0])
         return found
 
-    def _write(
-        self, table: _Table, kind: str, columns: tuple[str, ...], rows: Sequence[Any]
-    ) -> None:
-        done = 0
-        for size in _CHUNKS:
-            if len(rows) - done < size:
-                continue
-            sql = self._statements.get((table.name, kind, columns, size))
+    def _writes(
+        self, table: _Table, kind: str, columns: tuple[str, ...], rows: Sequence[Row]
+    ) -> Iterator[tuple[str, list[Any]]]:
+        for part in _parts([row.values() for row in rows], len(columns)):
+            sql = self._statements.get((table.name, kind, columns, len(part)))
             if sql is None:
-                sql = _write_sql(table, kind, columns, size)
-                self._statements[table.name, kind, columns, size] = sql
-            while len(rows) - done >= size:
-                self._writer.execute(sql, list(chain.from_iterable(rows[done : done + size])))
-                done += size
+                sql = _write_sql(table, kind, columns, len(part))
+                self._statements[table.name, kind, columns, len(part)] = sql
+            yield sql, list(chain.from_iterable(part))
 
     def fetch(self, table: str, keys: Sequence[tuple[Any, ...]]) -> dict[tuple[Any, ...], Row]:
         declared = self._table(table)
@@ -209,31 +214,25 @@ class EmbeddedWideStore:
         names = tuple(declared.columns)
         at = [names.index(name) for name in declared.key]
         found: dict[tuple[Any, ...], Row] = {}
-        done = 0
-        for size in _CHUNKS:
-            if len(keys) - done < size:
-                continue
-            sql = self._fetch_sql(declared, names, size)
-            while len(keys) - done >= size:
-                rows = self._query(sql, list(chain.from_iterable(keys[done : done + size])))
-                if declared.as_json:
-                    rows = _decode_rows(rows[0][0])
-                for row in rows:
-                    found[tuple(row[i] for i in at)] = dict(zip(names, row, strict=True))
-                done += size
+        for part in _parts(keys, len(declared.key)):
+            sql = self._fetch_sql(declared, names, len(part))
+            rows = self._query(sql, list(chain.from_iterable(part)))
+            if declared.as_json:
+                rows = _decode_rows(rows[0][0])
+            for row in rows:
+                found[tuple(row[i] for i in at)] = dict(zip(names, row, strict=True))
         return found
 
     def _fetch_sql(self, table: _Table, names: tuple[str, ...], size: int) -> str:
         sql = self._statements.get((table.name, "fetch", (), size))
         if sql is None:
-            one = "(" + ",".join("?" * len(table.key)) + ")"
             # One row out where the types allow it: each row costs a turn of the interpreter lock.
             columns = _joined(names, "t.{}")
             wanted = f"json_group_array(json_array({columns}))" if table.as_json else columns
             # CROSS JOIN keeps the order: for each key a look into the index, never a scan.
             on = " AND ".join(f't."{n}" = v.column{i}' for i, n in enumerate(table.key, 1))
             sql = (
-                f"SELECT {wanted} FROM (VALUES {','.join([one] * size)}) AS v"
+                f"SELECT {wanted} FROM ({_values(len(table.key), size)}) AS v"
                 f' CROSS JOIN "{table.name}" AS t ON {on}'
             )
             self._statements[table.name, "fetch", (), size] = sql
@@ -281,21 +280,43 @@ class EmbeddedWideStore:
             self._reader.close()
 
 
+def _values(columns: int, rows: int) -> str:
+    one = "(" + ",".join("?" * columns) + ")"
+    return f"VALUES {','.join([one] * rows)}"
+
+
+def _parts(rows: Sequence[Any], columns: int) -> Iterator[Sequence[Any]]:
+    """Cut into parts whose lengths are powers of two, so that few statement texts exist and each
+    stays prepared. A part that is nearly full repeats its last row: one statement more costs a turn
+    of the interpreter lock, and a repeated row changes nothing.
+    """
+    bound = 1 << (min(_STATEMENT_ROWS_MAX, _PARAMETERS_MAX // columns).bit_length() - 1)
+    start = 0
+    while start < len(rows):
+        left = min(len(rows) - start, bound)
+        size = 1 << (left - 1).bit_length()
+        if left < size * 7 // 8:
+            size //= 2
+        part = rows[start : start + size]
+        start += len(part)
+        yield part if len(part) == size else [*part, *[part[-1]] * (size - len(part))]
+
+
 def _write_sql(table: _Table, kind: str, columns: tuple[str, ...], size: int) -> str:
-    one = "(" + ",".join("?" * len(columns)) + ")"
-    sql = f'INSERT INTO "{table.name}" ({_joined(columns)}) VALUES {",".join([one] * size)}'
-    if kind == "insert":
-        return sql
+    sql = f'INSERT INTO "{table.name}" ({_joined(columns)}) {_values(len(columns), size)}'
     sets = ", ".join(f'"{n}" = excluded."{n}"' for n in columns if n not in table.key)
+    keep = kind == "insert" or not sets
     return f"{sql} ON CONFLICT ({_joined(table.key)}) DO " + (
-        f"UPDATE SET {sets}" if sets else "NOTHING"
+        "NOTHING" if keep else f"UPDATE SET {sets}"
     )
 
 
 @contextmanager
-def _writing(connection: sqlite3.Connection, place: str) -> Iterator[None]:
+def _writing(
+    connection: sqlite3.Connection, place: str, one_statement: bool = False
+) -> Iterator[None]:
     try:
-        with transaction(connection, place):
+        with alone(place) if one_statement else transaction(connection, place):
             yield
     except StoreError as error:
         if isinstance(error.__cause__, sqlite3.Error):
