@@ -60,21 +60,6 @@ def require_transition(old: str, new: str, payment: bytes) -> None:
         )
 
 
-class Account:
-    """One account's state inside a batch. ``id`` is 0 until a new account's row is written."""
-
-    __slots__ = (
-        "balance", "changed", "create_key", "currency", "held", "id", "opening", "slot", "state", "user_id",
-    )  # fmt: skip
-
-    def __init__(self, row: AccountRow) -> None:
-        (
-            self.id, self.user_id, self.balance, self.held, self.currency,
-            self.state, self.slot, self.opening, self.create_key,
-        ) = row  # fmt: skip
-        self.changed = False
-
-
 class Batch:
     """State and collected writes of one transaction on one shard. All times in microseconds."""
 
@@ -98,7 +83,7 @@ class Batch:
         self.stamp = max(now_us, meta.stamp + 1)
         self._owned = meta.owned_slots
         self.map_version = meta.map_version
-        self.accounts = {row.user_id: Account(row) for row in accounts}
+        self.accounts = {row.user_id: row for row in accounts}
         self._payments: dict[tuple[bytes, bool], PaymentRow] = {}
         for row in payments:
             self._payments[row.transaction_id, row.role == "destination"] = row
@@ -108,7 +93,7 @@ class Batch:
         self._reviews = dict(reviews)
         self._open_counts = open_counts or {}
         self._freeze_state = "frozen_all" if freeze_blocks_credit else "frozen"
-        self.new_accounts: list[Account] = []
+        self.new_accounts: list[AccountRow] = []
         self.payment_rows: list[tuple[Any, ...]] = []
         self.entry_rows: list[tuple[Any, ...]] = []
         self.outbox_rows: list[tuple[Any, ...]] = []
@@ -222,7 +207,7 @@ class Batch:
         hold = self._holds.get(row.transaction_id)
         return hold.amount if hold is not None else row.amount
 
-    def _debit_refusal(self, op: Pay, sender: Account | None) -> str:
+    def _debit_refusal(self, op: Pay, sender: AccountRow | None) -> str:
         if sender is None:
             return "unknown_sender"
         if op.kind == "refund":
@@ -236,7 +221,7 @@ class Batch:
         return ""
 
     def _credit_refusal(
-        self, receiver: Account | None, amount: int, currency: str, kind: str
+        self, receiver: AccountRow | None, amount: int, currency: str, kind: str
     ) -> str:
         if receiver is None:
             return "unknown_receiver"
@@ -252,7 +237,7 @@ class Batch:
             return "balance_limit"
         return ""
 
-    def _debit(self, op: Pay, sender: Account) -> int:
+    def _debit(self, op: Pay, sender: AccountRow) -> int:
         """Take the amount from the sender; what a refund could not take comes from the receivable."""
         taken = op.amount
         if op.kind == "refund":
@@ -276,7 +261,7 @@ class Batch:
             from_user_id=op.from_user_id, to_user_id=op.to_user_id, kind=op.kind,
         )  # fmt: skip
 
-    def _hold(self, op: Pay, payment: str, sender: Account, local: bool) -> Outcome:
+    def _hold(self, op: Pay, payment: str, sender: AccountRow, local: bool) -> Outcome:
         sender.held += op.amount
         sender.changed = True
         self.hold_rows.append(
@@ -482,7 +467,7 @@ class Batch:
             return outcome_of(row)
         return self._end_hold(row, hold, self._sender(row), op.reason)
 
-    def _end_hold(self, row: PaymentRow, hold: HoldRow, sender: Account, reason: str) -> Outcome:
+    def _end_hold(self, row: PaymentRow, hold: HoldRow, sender: AccountRow, reason: str) -> Outcome:
         self._close_hold(hold, sender, "released", 0)
         self._move(row, "CANCELLED", reason=reason)
         self._row_event(row, "PaymentCancelled", row.amount, reason=reason)
@@ -490,7 +475,7 @@ class Batch:
         outcome.balance = sender.balance
         return outcome
 
-    def _close_hold(self, hold: HoldRow, sender: Account, state: str, captured: int) -> None:
+    def _close_hold(self, hold: HoldRow, sender: AccountRow, state: str, captured: int) -> None:
         sender.held -= hold.amount
         sender.changed = True
         self._holds[hold.payment_id] = hold._replace(state=state, captured=captured)
@@ -502,7 +487,7 @@ class Batch:
         account = self.accounts.get(op.user_id)
         if account is not None:
             same = account.opening == op.opening and account.currency == op.currency
-            if same and op.create_key is not None and account.create_key == op.create_key:
+            if same and op.create_key is not None and account.create_key == op.create_key.hex():
                 return Outcome(account.state, "", balance=account.balance, repeated=True)
             return errors.AccountExists(
                 f"user {op.user_id!r} has an account already",
@@ -510,19 +495,10 @@ class Batch:
             )
         if not self._owned[op.slot >> 3] >> (op.slot & 7) & 1:
             return MOVED
-        account = Account(
-            AccountRow(
-                0,
-                op.user_id,
-                op.opening,
-                0,
-                op.currency,
-                "active",
-                op.slot,
-                op.opening,
-                op.create_key,
-            )
-        )
+        account = AccountRow(
+            0, op.user_id, op.opening, 0, op.currency, "active", op.slot, op.opening,
+            op.create_key.hex() if op.create_key is not None else None,
+        )  # fmt: skip
         self.accounts[op.user_id] = account
         self.new_accounts.append(account)
         created = encode(UserCreatedData(op.user_id, self.shard_id, op.opening, op.currency))
@@ -641,7 +617,7 @@ class Batch:
             )
         return hold
 
-    def _sender(self, row: PaymentRow) -> Account:
+    def _sender(self, row: PaymentRow) -> AccountRow:
         sender = self.accounts.get(row.from_user_id)
         if sender is None:
             raise errors.IntegrityError(
@@ -651,7 +627,7 @@ class Batch:
         return sender
 
     def _entry(
-        self, payment_id: bytes, account: int | Account, amount: int, direction: str, stamp: int
+        self, payment_id: bytes, account: int | AccountRow, amount: int, direction: str, stamp: int
     ) -> None:
         # An account made in this batch has no id yet; the writer puts it in once the row is there.
         self.entry_rows.append((payment_id, account, amount, direction, self.now_us, stamp))

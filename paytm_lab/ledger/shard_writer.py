@@ -19,13 +19,18 @@ from paytm_lab.core.ids import payment_id_text
 from paytm_lab.ledger.evaluate import Batch
 from paytm_lab.ledger.operations import (
     ApplyFraud,
+    Capture,
     Complete,
     CreateAccount,
     Credit,
+    DecideReview,
     Done,
+    GiveBack,
     Operation,
     Pay,
+    Release,
     Result,
+    Retarget,
     SetAccountState,
 )
 from paytm_lab.ports.shard_database import PaymentRow, ShardDatabase, ShardTransaction
@@ -40,6 +45,7 @@ class SimulatedCrash(Exception):
 ATTEMPTS_MAX = 5
 RETRY_PAUSE_S = 0.002
 _GROWS_OUTBOX = (Pay, CreateAccount)
+_ON_A_ROW = (GiveBack, Retarget, Capture, Release, ApplyFraud, DecideReview)
 _PAYMENT_SET = ("role", "amount", "status", "reason", "to_shard", "map_version", "stamp", "open_since", "updated_at")  # fmt: skip
 Item = tuple[Operation, Done]
 
@@ -122,12 +128,16 @@ class ShardWriter:
 
     def require_up(self) -> None:
         """ShardUnavailable at once while the shard is known to be down and not due for a new try."""
-        if self._is_down and self._clock.monotonic_s() < self._down_until:
+        if not self._is_down:
+            return
+        now_s = self._clock.monotonic_s()
+        if now_s < self._down_until:
             raise errors.ShardUnavailable(
                 "the shard is down",
                 place=f"shard-{self.shard_id}",
                 retry_after_s=self._breaker_probe_s,
             )
+        self._down_until = now_s + self._breaker_probe_s  # this caller tries it for the others
 
     @property
     def is_down(self) -> bool:
@@ -181,7 +191,10 @@ class ShardWriter:
         if not batch:
             return 0
         self._last_batch = len(batch)
-        results = self._run([operation for operation, _ in batch])
+        try:
+            results = self._run([operation for operation, _ in batch])
+        except SimulatedCrash:
+            return len(batch)
         for (_, done), result in zip(batch, results, strict=True):
             if self._dead:
                 break
@@ -214,6 +227,8 @@ class ShardWriter:
                 return self._unreachable(operations, error, commit_lost)
             except (errors.StorageFull, errors.StorageCorrupt) as error:
                 return [error] * len(operations)
+            except SimulatedCrash:
+                raise
             except Exception as error:
                 if not isinstance(error, errors.PaytmLabError):
                     _log.exception("shard-%d: a batch failed", self.shard_id)
@@ -311,7 +326,7 @@ class ShardWriter:
         fraud_events: list[str] = []
         closing: list[str] = []
         for op in operations:
-            if isinstance(op, Pay):
+            if type(op) is Pay:
                 users.add(op.from_user_id)
                 if op.to_shard == self.shard_id:
                     users.add(op.to_user_id)
@@ -319,21 +334,21 @@ class ShardWriter:
                     keys.append(op.key_hash)
                 if recheck:
                     ids.append(op.payment_id)
-            elif isinstance(op, Credit):
+            elif type(op) is Credit:
                 users.add(op.to_user_id)
                 if recheck or op.recheck:
                     ids.append(op.payment_id)
-            elif isinstance(op, Complete):
+            elif type(op) is Complete:
                 continue
-            elif isinstance(op, CreateAccount):
+            elif type(op) is CreateAccount:
                 users.add(op.user_id)
-            elif isinstance(op, SetAccountState):
+            elif type(op) is SetAccountState:
                 users.add(op.user_id)
                 if op.state == "closed":
                     closing.append(op.user_id)
-            else:
+            elif isinstance(op, _ON_A_ROW):
                 indirect.append(op.payment_id)
-                if isinstance(op, ApplyFraud):
+                if type(op) is ApplyFraud:
                     fraud_events.append(op.event_id)
         if indirect:
             # Who is touched stands in the payment's row; its state is read again under the locks.
@@ -368,7 +383,8 @@ def write(tx: ShardTransaction, batch: Batch) -> int:
         tx.insert(
             "accounts",
             [
-                (a.user_id, a.balance, a.held, a.currency, a.state, a.slot, a.opening, a.create_key, now_us, now_us)
+                (a.user_id, a.balance, a.held, a.currency, a.state, a.slot, a.opening,
+                 bytes.fromhex(a.create_key) if a.create_key is not None else None, now_us, now_us)
                 for a in batch.new_accounts
             ],
         )  # fmt: skip

@@ -215,17 +215,20 @@ class LoadDriver:
         else:
             self._not_admitted(index, result)
         if self._waiting:
+            self._waiting = False  # one call wakes; waking for each of a batch's answers costs more
             self._wake.set()
 
     def _wait_until(self, is_true: Callable[[], bool], timeout_s: float | None = None) -> None:
         if is_true():
             return
         until = time.monotonic() + (self._give_up_s if timeout_s is None else timeout_s)
-        self._waiting = True
         while not is_true():
             if self._pause is not None:
                 self._pause()
-            elif self._wake.wait(0.05):
+            else:
+                self._waiting = True
+                if not is_true():
+                    self._wake.wait(0.02)
                 self._wake.clear()
             if time.monotonic() > until:
                 if timeout_s is None:

@@ -27,6 +27,7 @@ from paytm_lab.ports.shard_database import AccountRow, HoldRow, OutboxRow, Payme
 _CHUNKS = (128, 32, 8, 1)
 _ACCOUNT_COLUMNS = "id, user_id, balance, held, currency, state, slot, opening, create_key"
 _PAYMENT_COLUMNS = ", ".join(PaymentRow._fields)
+_decode_accounts = msgspec.json.Decoder(list[AccountRow]).decode
 _decode_rows = msgspec.json.Decoder(list[list[Any]]).decode
 BUSY_TIMEOUT_MS = 10_000
 
@@ -294,14 +295,11 @@ class EmbeddedTransaction:
         # create_key is a blob, which JSON cannot carry; hex text can.
         (body,) = self._run(
             "SELECT json_group_array(json_array(id, user_id, balance, held, currency, state, slot,"
-            " opening, CASE WHEN create_key IS NOT NULL THEN hex(create_key) END))"
+            " opening, CASE WHEN create_key IS NOT NULL THEN lower(hex(create_key)) END))"
             " FROM accounts WHERE user_id IN (SELECT value FROM json_each(?))",
             (msgspec.json.encode(user_ids).decode(),),
         ).fetchone()
-        return [
-            AccountRow._make([*row[:8], bytes.fromhex(row[8]) if row[8] is not None else None])
-            for row in _decode_rows(body)
-        ]
+        return _decode_accounts(body)
 
     def find_payments(self, payment_ids: Sequence[bytes]) -> list[PaymentRow]:
         return self._find_rows("transaction_id", payment_ids)
