@@ -75,6 +75,7 @@ Opening = Annotated[
         show_default="a mapped column, else just enough",
     ),
 ]
+CrashAt = Annotated[str | None, typer.Option(hidden=True, metavar="POINT[:N]")]
 InFlight = Annotated[
     int, typer.Option(min=1, max=1_000_000, help="Payments that wait for their answer at a time.")
 ]
@@ -150,7 +151,7 @@ def run(
     quiet: Quiet = False,
     as_json: Json = False,
     ack_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
-    crash_at: Annotated[str | None, typer.Option(hidden=True)] = None,
+    crash_at: CrashAt = None,
 ) -> None:
     """Post payments, relay and consume their events, audit, print the verdict.
 
@@ -275,12 +276,14 @@ def relay(
     data: Data = None,
     quiet: Quiet = False,
     as_json: Json = False,
+    crash_at: CrashAt = None,
 ) -> None:
     """Carry events from the shards' outboxes to the log, beside other processes of the same lab."""
     from paytm_lab.verbs import run as verb
 
     with errors_in_words(as_json):
-        code = verb.relay(_common(profile, data, None, None, quiet, as_json), until_drained)
+        common = _common(profile, data, None, None, quiet, as_json)
+        code = verb.relay(common, until_drained, crash_at)
     raise SystemExit(code)
 
 
@@ -299,14 +302,14 @@ def consume(
     data: Data = None,
     quiet: Quiet = False,
     as_json: Json = False,
+    crash_at: CrashAt = None,
 ) -> None:
     """Run consumers as members of their groups, beside other processes of the same lab."""
     from paytm_lab.verbs import run as verb
 
     with errors_in_words(as_json):
-        code = verb.consume(
-            _common(profile, data, None, None, quiet, as_json), tuple(names or ()), until_drained
-        )
+        common = _common(profile, data, None, None, quiet, as_json)
+        code = verb.consume(common, tuple(names or ()), until_drained, crash_at)
     raise SystemExit(code)
 
 

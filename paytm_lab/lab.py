@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Self
 from paytm_lab import wiring
 from paytm_lab.config import Settings
 from paytm_lab.core.clock import SimulatedClock
-from paytm_lab.core.errors import AccountExists, BadInput, PaytmLabError
+from paytm_lab.core.errors import AccountExists, BadInput, PaytmLabError, Unavailable
 from paytm_lab.core.ids import parse_payment_id, payment_id_text
 from paytm_lab.core.money import parse_rupees
 from paytm_lab.fraud.lists import FROZEN
@@ -80,7 +80,8 @@ class Lab:
     ``seed``: of everything random (None: drawn; see ``lab.seed``). ``deterministic``: no threads, a
     simulated clock; ``step`` moves one part at a time and the same seed repeats every event. More
     settings by name (``fraud_gate="before"``): see ``paytm-lab config``. ``relay`` and ``consumers``
-    (None: all) say which workers run beside the writers. ``read_only``: no writers, no workers, no
+    (None: all) say which workers run beside the writers. ``fault_points``: what to call at named
+    points of the protocol, from the opening on (see simulation/faults.py). ``read_only``: no writers, no workers, no
     recovery; what lies in ``data`` can be looked at, audited, traced and replayed.
     """
 
@@ -95,6 +96,7 @@ class Lab:
         relay: bool = True,
         consumers: tuple[str, ...] | None = None,
         read_only: bool = False,
+        fault_points: Mapping[str, Callable[[], None]] | None = None,
         **settings: Any,
     ) -> None:
         self._temporary = None if data else tempfile.mkdtemp(prefix="paytm_lab-")
@@ -112,6 +114,7 @@ class Lab:
         self.crashed_at = ""
         self._relay = relay
         self._consumers = consumers
+        self._fault_points = dict(fault_points or {})
         self._rng = random.Random(self.seed)
         self._system: wiring.System | None = None
         self._stepper: Stepper | None = None
@@ -125,6 +128,7 @@ class Lab:
         clock = self._stepper.clock if self._stepper is not None else None
         system = wiring.build(self.settings, self._rng if self.deterministic else None, clock)
         system.on_crash = self._note_crash
+        system.fault_points.update(self._fault_points)
         self._system = system
         if self.read_only:
             return self
@@ -199,6 +203,8 @@ class Lab:
 
     def _note_crash(self, point: str) -> None:
         self.crashed_at = point
+        if self._stepper is not None:
+            self._stepper.crashed_at = point
 
     def _make_stepper(self, system: wiring.System) -> Stepper:
         if not isinstance(system.clock, SimulatedClock):
@@ -509,6 +515,10 @@ class Lab:
 
     def drain(self, progress: OnProgress | None = None) -> None:
         """Wait until nothing is in flight, every outbox is empty and every consumer is done."""
+        if self.crashed_at:
+            raise Unavailable(
+                f"the process died at {self.crashed_at}", remedy="Call lab.recover(), then go on."
+            )
         if self._stepper is not None:
             self._stepper.drive(self.system.is_drained)
             return

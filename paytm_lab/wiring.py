@@ -26,7 +26,7 @@ from paytm_lab.backends.embedded.shard_database import EmbeddedShardDatabase
 from paytm_lab.backends.embedded.wide_store import EmbeddedWideStore
 from paytm_lab.config import Settings
 from paytm_lab.core.clock import Clock, SimulatedClock, SystemClock
-from paytm_lab.core.errors import Unavailable
+from paytm_lab.core.errors import StoreError, Unavailable
 from paytm_lab.core.events import Topic
 from paytm_lab.core.fraud import Decision
 from paytm_lab.core.ids import PaymentIds
@@ -40,6 +40,7 @@ from paytm_lab.fraud.tables import WIDE_TABLES as FRAUD_TABLES
 from paytm_lab.ledger import queries, schema
 from paytm_lab.ledger.admission import Admission
 from paytm_lab.ledger.holds import Holds
+from paytm_lab.ledger.housekeeping import Housekeeping
 from paytm_lab.ledger.recovery import Recovery
 from paytm_lab.ledger.reviews import Reviews
 from paytm_lab.ledger.shard_writer import ShardWriter
@@ -48,7 +49,7 @@ from paytm_lab.messaging.consumer import ConsumerRunner, Handler
 from paytm_lab.messaging.health import HealthMonitor
 from paytm_lab.messaging.outbox_relay import LeadingRelay, OutboxRelay
 from paytm_lab.messaging.topics import GROUPS, PARTITIONS, consumer_lag, dead_letter
-from paytm_lab.messaging.worker import Worker
+from paytm_lab.messaging.worker import Trouble, Worker
 from paytm_lab.notifications.channels import ConsoleChannel, FileChannel, MemoryChannel, every_kind
 from paytm_lab.notifications.consumer import NotificationConsumer
 from paytm_lab.notifications.tables import WIDE_TABLES as NOTIFICATION_TABLES
@@ -62,6 +63,7 @@ RELAY = "relay"
 POLL_S = 0.1
 RELAY_IDLE_S = 0.005
 HEALTH_IDLE_S = 0.5
+HOUSEKEEPING_IDLE_S = 0.1
 DRAIN_PAUSE_S = 0.03
 READ_RECORDS_MAX = 5_000
 
@@ -172,6 +174,10 @@ class System:
         self.holds = Holds(self.engine, self.databases)
         self.reviews = Reviews(self.engine, self.databases, self.holds)
         self.recovery = Recovery(self.engine, self.databases, settings.pending_age_s)
+        self.housekeeping = Housekeeping(
+            self.recovery, self.holds, self.databases, self.coordination, self.clock,
+            settings.recovery_interval_s,
+        )  # fmt: skip
 
     def _open_relays(self) -> None:
         self.relays = {
@@ -183,6 +189,9 @@ class System:
                 shard,
             )
             for shard, database in self.databases.items()
+        }
+        self.relay_troubles = {
+            shard: Trouble(f"relay of shard {shard}") for shard in self.databases
         }
 
     def _open_consumers(self) -> None:
@@ -252,6 +261,7 @@ class System:
         if relay:
             self.workers.append(Worker(RELAY, self.relay_step, RELAY_IDLE_S))
             self.workers.append(Worker("health", self.health.step, HEALTH_IDLE_S))
+        self.workers.append(Worker("housekeeping", self.housekeeping.step, HOUSEKEEPING_IDLE_S))
         for group in self.runners if consumers is None else consumers:
             self.workers.append(Worker(group, partial(self.runners[group].step, POLL_S), 0.0))
         for worker in self.workers:
@@ -270,6 +280,7 @@ class System:
                 f"relay of shard {shard}": leading.step for shard, leading in self.relays.items()
             }
             steps["health monitor"] = self.health.step
+        steps["housekeeping"] = self.housekeeping.step
         for group in self.runners if consumers is None else consumers:
             steps[f"consumer {group}"] = self.runners[group].step
         return steps
@@ -279,16 +290,21 @@ class System:
             writer.start()
 
     def relay_step(self) -> int:
-        """One step of every shard's relay; a shard that is away does not keep the others waiting."""
-        relayed = 0
-        away: Exception | None = None
-        for relay in self.relays.values():
+        """One step of every shard's relay; a shard that is away does not keep the others waiting.
+        Raises only where no relay works at all.
+        """
+        relayed = failed = 0
+        for shard, relay in self.relays.items():
+            trouble = self.relay_troubles[shard]
             try:
                 relayed += relay.step()
-            except Unavailable as error:
-                away = error
-        if away is not None and not relayed:
-            raise away
+            except (Unavailable, StoreError) as error:
+                failed += 1
+                trouble.failed(error)
+                if failed == len(self.relays):
+                    raise
+            else:
+                trouble.well()
         return relayed
 
     def backlog(self) -> int:
@@ -385,20 +401,26 @@ class System:
 
     def kill(self) -> None:
         """Lose all memory at once, as ``kill -9`` does; what was committed stays. Then ``close``."""
+        self.housekeeping.paused = True
         for writer in self.writers.values():
             writer.kill()
         for leading in self.relays.values():
             leading.relay.paused = True
         for runner in self.runners.values():
             runner.paused = True
+        for worker in self.workers:
+            worker.leave()
+        self.engine.abandon()
 
     def stop(self) -> None:
         """Finish what waits, stop the threads, release leadership and files."""
+        for worker in self.workers:
+            worker.leave()
+        for worker in self.workers:
+            worker.stop()  # before the writers: its last step may wait for their answer
+        self.workers.clear()
         for writer in self.writers.values():
             writer.stop()
-        for worker in self.workers:
-            worker.stop()
-        self.workers.clear()
 
     def close(self) -> None:
         self.stop()
@@ -406,6 +428,7 @@ class System:
             runner.close()
         for relay in self.relays.values():
             relay.close()
+        self.housekeeping.close()
         self.router.close()
         self.log.close()
         self.wide.close()

@@ -35,15 +35,19 @@ class Holds:
         source_row(self._engine, self._databases, payment_id)
         return self._release(payment_id, reason)
 
-    def expire(self, rows_max: int = 1_000) -> int:
-        """The sweep: cancel holds past their time, at most ``rows_max`` a shard; how many it ended."""
+    def expire(self, rows_max: int = 1_000, shard: int | None = None) -> int:
+        """The sweep: cancel holds past their time, at most ``rows_max`` a shard, on all shards or
+        on one; how many it ended.
+        """
         ended = 0
-        for shard, database in self._databases.items():
+        for of, database in self._databases.items():
+            if shard is not None and of != shard:
+                continue
             for hold in queries.expired_holds(database, self._engine.clock.now_us(), rows_max):
                 try:
                     ended += self._release(hold.payment_id, "expired").status == "CANCELLED"
                 except PaytmLabError as error:
-                    error.place = error.place or f"shard-{shard}"
+                    error.place = error.place or f"shard-{of}"
                     raise
         return ended
 

@@ -79,6 +79,8 @@ class TransferEngine:
         self.hold_ttl_us = round(hold_ttl_s * 1e6)
         self.gate_unavailable = 0
         self.integrity_errors: list[errors.IntegrityError] = []
+        self._abandoned = False
+        self._waiting: set[threading.Event] = set()
         self._ids = ids
         self._scorer_down = scorer_down
         self._deadline_s = deadline_s
@@ -126,8 +128,7 @@ class TransferEngine:
         """``submit`` for the ledger's own payments too (refunds); the request is trusted."""
         slot, source = self.router.locate(request.from_user_id)
         to_slot, destination = self.router.locate(request.to_user_id)
-        self.writers[source].require_up()
-        self.writers[destination].require_up()
+        self._require_up(source, destination)
         self.admission.acquire(destination)
         try:
             now_us = self.clock.now_us()
@@ -204,8 +205,7 @@ class TransferEngine:
             require_payable(amount_paise)
         source = self.source_of(payment_id)
         to_slot, destination = self.router.locate(to_user_id)
-        self.writers[source].require_up()
-        self.writers[destination].require_up()
+        self._require_up(source, destination)
         self.admission.acquire(destination)
         operation = Capture(payment_id, amount_paise, destination, self.router.version)
         flow = _Flow(self, operation, source, to_slot, done)
@@ -216,6 +216,11 @@ class TransferEngine:
         to_slot, destination = self.router.locate(pending.to_user_id)
         flow = _Flow(self, None, source, to_slot, done, destination=destination)
         flow.continue_from(pending, recheck=True)
+
+    def _require_up(self, source: int, destination: int) -> None:
+        self.writers[source].require_up()
+        if destination != source:
+            self.writers[destination].require_up()
 
     def source_of(self, payment_id: bytes) -> int:
         """The shard that holds a payment's source row, read off its id."""
@@ -240,13 +245,26 @@ class TransferEngine:
     def await_condition(
         self, arrived: threading.Event, is_true: Callable[[], bool], payment: str = ""
     ) -> None:
-        """Until ``is_true``: step a deterministic lab, or wait for the writers' threads to say so."""
+        """Until ``is_true``: step a deterministic lab, or wait for the writers' threads to say so.
+
+        OutcomeUnknown when that takes longer than the deadline, or when the writers die before.
+        """
         if self._drive is not None:
-            self._drive(is_true)
-        elif not arrived.wait(self._deadline_s):
-            raise errors.OutcomeUnknown(
-                f"no answer within {self._deadline_s} s", payment_id=payment
-            )
+            self._drive(lambda: self._abandoned or is_true())
+            in_time = True
+        else:
+            self._waiting.add(arrived)
+            in_time = self._abandoned or arrived.wait(self._deadline_s)
+            self._waiting.discard(arrived)
+        if not is_true() and (self._abandoned or not in_time):
+            why = "the process died" if in_time else f"no answer within {self._deadline_s} s"
+            raise errors.OutcomeUnknown(why, payment_id=payment)
+
+    def abandon(self) -> None:
+        """The writers are dead: whoever waits, or will, hears OutcomeUnknown and not a deadline."""
+        self._abandoned = True
+        for waiting in tuple(self._waiting):
+            waiting.set()
 
     # -- what a flow uses -------------------------------------------------------------------------
 

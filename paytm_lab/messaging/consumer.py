@@ -16,7 +16,7 @@ from enum import Enum
 from typing import Protocol
 
 from paytm_lab.core.clock import Clock
-from paytm_lab.core.errors import DuplicateKey, StoreError, Unavailable
+from paytm_lab.core.errors import DuplicateKey, OutcomeUnknown, StoreError, Unavailable
 from paytm_lab.messaging.topics import consumer_lag, dead_letter
 from paytm_lab.ports.event_log import EventLog, LogConsumer, Message, Record, TopicPartition
 
@@ -239,7 +239,8 @@ class ConsumerRunner:
 
 def _is_away(error: Exception) -> bool:
     """Whether a part does not answer, which is no record's fault (a duplicate key is)."""
-    return isinstance(error, Unavailable | StoreError) and not isinstance(error, DuplicateKey)
+    away = Unavailable | OutcomeUnknown | StoreError
+    return isinstance(error, away) and not isinstance(error, DuplicateKey)
 
 
 def _next_offsets(records: Sequence[Record]) -> dict[TopicPartition, int]:

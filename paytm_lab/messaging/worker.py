@@ -20,24 +20,49 @@ class WorkerState(StrEnum):
     STOPPED = "stopped"
 
 
+class Trouble:
+    """Says once that something fails, and once that it is well again, however often it is tried in
+    between. ``error`` is the last failure, None while all is well.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.error: Exception | None = None
+
+    def failed(self, error: Exception) -> None:
+        if self.error is None:
+            _logger.warning("%s fails: %s: %s", self.name, type(error).__name__, error)
+        self.error = error
+
+    def well(self) -> None:
+        if self.error is not None:
+            self.error = None
+            _logger.warning("%s is well again", self.name)
+
+
 class Worker:
     """Runs ``step`` again and again until ``stop``. A step returns how much it did; after 0 the
     worker waits ``idle_wait_s`` (give 0 where the step itself waits). A step that raises is tried
-    again after a wait that doubles up to ``ERROR_WAIT_S_MAX``; ``error`` is the last one, None once
-    a step succeeds. ``done`` is the sum of what the steps returned.
+    again after a wait that doubles up to ``ERROR_WAIT_S_MAX``. ``done`` is the sum of what the
+    steps returned.
     """
 
     def __init__(self, name: str, step: Callable[[], int], idle_wait_s: float) -> None:
         self.name = name
-        self.error: Exception | None = None
         self.state = WorkerState.NEW
         self.done = 0
         self.errors = 0
+        self._trouble = Trouble(name)
         self._step = step
         self._idle_wait_s = idle_wait_s
         self._stopping = False
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    @property
+    def error(self) -> Exception | None:
+        """What the last step raised; None when it raised nothing."""
+        return self._trouble.error
 
     def start(self) -> Worker:
         """Start the thread, once."""
@@ -48,12 +73,16 @@ class Worker:
         """End the present wait, if there is one."""
         self._wake.set()
 
+    def leave(self) -> None:
+        """Say that the step under way is the last; ``stop`` waits for it."""
+        self._stopping = True
+        self._wake.set()
+
     def stop(self, timeout_s: float = 30.0) -> bool:
         """Let the step under way end, then end the thread. True when it has ended. Harmless when
         called twice, or before ``start``.
         """
-        self._stopping = True
-        self._wake.set()
+        self.leave()
         if self._thread.ident is None:
             self.state = WorkerState.STOPPED
         elif self._thread is not threading.current_thread():
@@ -72,7 +101,7 @@ class Worker:
                 self._fail(error, wait_s)
                 wait_s = min(wait_s * 2, ERROR_WAIT_S_MAX)
                 continue
-            self.error = None
+            self._trouble.well()
             wait_s = ERROR_WAIT_S_MIN
             self.done += did
             self.state = WorkerState.WORKING if did else WorkerState.IDLE
@@ -81,9 +110,7 @@ class Worker:
         self.state = WorkerState.STOPPED
 
     def _fail(self, error: Exception, wait_s: float) -> None:
-        if self.error is None:
-            _logger.warning("%s: %s: %s", self.name, type(error).__name__, error)
-        self.error = error
+        self._trouble.failed(error)
         self.errors += 1
         self.state = WorkerState.FAILING
         self._pause(wait_s)

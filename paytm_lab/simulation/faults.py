@@ -5,6 +5,7 @@ lab.fault("shard-2", "down")        paytm-lab fault shard-2 down
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ SLOW_COMMIT_S = 0.05
 SLOW_CONSUMER_S = 0.005
 CRASH_POINTS = {
     "crash-before-commit": "writer:before_commit",
+    "crash-after-commit": "writer:committed",
     "crash-after-leg-a": "leg_a:committed",
     "crash-after-leg-b": "leg_b:committed",
     "crash-after-leg-c": "leg_c:committed",
@@ -25,6 +27,30 @@ CRASH_POINTS = {
     "crash-after-relay-ack": "relay:acked",
     "crash-after-consumer-handled": "consumer:handled",
 }
+
+
+def crash_at(text: str, die: Callable[[], None]) -> tuple[str, Callable[[], None]]:
+    """``POINT`` or ``POINT:N`` -> the point, and what to call there: it calls ``die`` when the point
+    is reached for the N-th time (the first). BadInput for a point that there is not.
+    """
+    point, _, count = text.rpartition(":")
+    if text in CRASH_POINTS.values():
+        point, count = text, "1"
+    if point not in CRASH_POINTS.values() or not count.isdecimal() or int(count) < 1:
+        raise BadInput(
+            f"{text!r:.80} is not a point to crash at",
+            remedy=f"Write POINT or POINT:N; points are {', '.join(CRASH_POINTS.values())}.",
+        )
+    left = [int(count)]
+    lock = threading.Lock()  # several writers may reach the same point at once
+
+    def reached() -> None:
+        with lock:
+            left[0] -= 1
+            if left[0] == 0:
+                die()
+
+    return point, reached
 
 
 class FaultKind(NamedTuple):

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from paytm_lab.core.clock import SimulatedClock
 from paytm_lab.core.errors import Unavailable
+from paytm_lab.ledger.shard_writer import SimulatedCrash
 
 IDLE_STEPS_MAX = 2_000
 STEP_S_MAX = 0.004
@@ -48,6 +49,7 @@ class Stepper:
         self.clock = clock
         self._rng = rng
         self.history: list[Moved] = []
+        self.crashed_at = ""
 
     def step(self) -> Moved | None:
         """Let actors try in seeded order until one did something; None when all of them are idle.
@@ -68,16 +70,23 @@ class Stepper:
         self._depth += 1
         try:
             return action()
-        except Unavailable:
+        except (Unavailable, SimulatedCrash):
             return 0  # a part is away by a fault; others go on, and time passes
         finally:
             self._depth -= 1
 
     def drive(self, is_true: Callable[[], bool]) -> None:
-        """Step until the condition holds; Unavailable when nothing moves any more before it does."""
+        """Step until the condition holds; Unavailable when nothing moves any more before it does, or
+        a fault ended the process (``crashed_at``).
+        """
         idle = 0
         while not is_true():
-            if self.step() is None:
+            moved = self.step()
+            if self.crashed_at and not is_true():
+                raise Unavailable(
+                    f"the process died at {self.crashed_at}", remedy="Recover the lab, then go on."
+                )
+            if moved is None:
                 self.clock.advance(0.05)
                 idle += 1
                 if idle > IDLE_STEPS_MAX:

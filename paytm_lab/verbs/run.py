@@ -11,6 +11,7 @@ from paytm_lab import preflight
 from paytm_lab.core.errors import BadInput
 from paytm_lab.lab import Lab
 from paytm_lab.messaging.topics import GROUPS
+from paytm_lab.simulation import faults
 from paytm_lab.terminal import note, print_audit, print_json, say
 from paytm_lab.verbs.common import Common, Source, opened, run_source
 
@@ -29,6 +30,7 @@ def run(
 ) -> int:
     """Post, relay, consume, audit; the exit code is the verdict's."""
     options: dict[str, Any] = {"deterministic": deterministic, "fraud_gate": fraud_gate}
+    options |= _crash_options(crash_at)
     if not relay:
         options["relay"] = False
     if not consumers:
@@ -37,8 +39,6 @@ def run(
         ack = None
         if ack_fd is not None:
             ack = _acknowledge(ack_fd)
-        if crash_at is not None:
-            lab.system.fault_points[crash_at] = _die
         result = run_source(lab, source, common, "run", in_flight=in_flight, ack=ack, drain=relay and consumers)  # fmt: skip
         report = lab.audit("quiescent" if relay and consumers else "live")
         state = lab.state_hash() if deterministic else None
@@ -64,6 +64,14 @@ def _acknowledge(descriptor: int) -> Any:
         os.write(descriptor, f"{payment_id} {status}\n".encode())
 
     return ack
+
+
+def _crash_options(text: str | None) -> dict[str, Any]:
+    """The lab's option for ``--crash-at POINT[:N]``: a real death, possible from the opening on."""
+    if text is None:
+        return {}
+    point, reached = faults.crash_at(text, _die)
+    return {"fault_points": {point: reached}}
 
 
 def _die() -> None:
@@ -101,29 +109,39 @@ def trace(common: Common, payment_id: str) -> int:
     return 0
 
 
-def relay(common: Common, until_drained: bool) -> int:
+def relay(common: Common, until_drained: bool, crash_at: str | None = None) -> int:
     """Only the relays of a lab, until interrupted (or until the outboxes are empty)."""
-    return _work(common, until_drained, relay=True, consumers=())
+    return _work(common, until_drained, relay=True, consumers=(), crash_at=crash_at)
 
 
-def consume(common: Common, names: tuple[str, ...], until_drained: bool) -> int:
+def consume(
+    common: Common, names: tuple[str, ...], until_drained: bool, crash_at: str | None = None
+) -> int:
     """Only these consumers, until interrupted (or until they are at the log's end)."""
     for name in names:
         if name not in GROUPS:
             raise BadInput(
                 f"{name!r} is not a consumer", remedy=f"Name some of {', '.join(sorted(GROUPS))}."
             )
-    return _work(common, until_drained, relay=False, consumers=names or tuple(sorted(GROUPS)))
+    chosen = names or tuple(sorted(GROUPS))
+    return _work(common, until_drained, relay=False, consumers=chosen, crash_at=crash_at)
 
 
-def _work(common: Common, until_drained: bool, relay: bool, consumers: tuple[str, ...]) -> int:
+def _work(
+    common: Common,
+    until_drained: bool,
+    relay: bool,
+    consumers: tuple[str, ...],
+    crash_at: str | None,
+) -> int:
     settings = common.settings()
     preflight.require(settings)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     with Lab(
-        common.profile, common.shards, settings.seed, settings.data_dir, relay=relay, consumers=consumers
+        common.profile, common.shards, settings.seed, settings.data_dir, relay=relay,
+        consumers=consumers, **_crash_options(crash_at),
     ) as lab:  # fmt: skip
         what = "relays" if relay else f"consumers {', '.join(consumers)}"
         note(f"{what} at work on {lab.data}; Ctrl-C ends", common.quiet)
