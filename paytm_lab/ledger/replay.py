@@ -8,6 +8,7 @@ that are still under way are added back to the ledger's side.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Collection
 from html import escape
 from typing import Any
 
@@ -16,7 +17,7 @@ from sqlalchemy import select
 
 from paytm_lab.core.clock import Clock, SystemClock
 from paytm_lab.core.errors import IntegrityError, PaytmLabError, StorageCorrupt
-from paytm_lab.core.ids import FUNDING, RECEIVABLE
+from paytm_lab.core.ids import FUNDING, RECEIVABLE, event_id, payment_id_text
 from paytm_lab.ledger.as_of import (
     OpenPayment,
     balances_as_of,
@@ -129,21 +130,27 @@ _decode_data = msgspec.json.Decoder(_Data).decode
 
 
 class Rebuilt:
-    """Balances from completed payments, each event id once; with a stamp, only those up to it."""
+    """Balances from completed payments, each event id once; with a stamp, only those up to it.
 
-    def __init__(self, stamp_us: int | None = None) -> None:
+    ``later``: event ids of payments stamped by it that were completed only after it all the same.
+    """
+
+    def __init__(self, stamp_us: int | None = None, later: Collection[str] = ()) -> None:
         self.balances: defaultdict[str, int] = defaultdict(int)
         self.applied = self.duplicates = 0
         self._stamp_us = stamp_us
+        self._later = later
         self._seen: set[str] = set()
 
-    def apply(self, event_id: str, data: _Data) -> bool:
+    def apply(self, event: str, data: _Data) -> bool:
         """True if the event was new (and its payment stamped by the stamp)."""
-        if event_id in self._seen:
+        if event in self._seen:
             self.duplicates += 1
             return False
-        self._seen.add(event_id)
+        self._seen.add(event)
         if self._stamp_us is not None and data.stamp_us > self._stamp_us:
+            return False
+        if event in self._later:
             return False
         self.applied += 1
         owed = data.receivable_paise
@@ -179,6 +186,7 @@ def replay(
         waiting = [event for database in shards.values() for event in _outbox(database)]
         ledger = _ledger_side(shards, stamp_us)
         under_way = _under_way(shards, stamp_us)
+        rebuilt = Rebuilt(stamp_us, _completed_later(under_way))
         _apply_log(scan, rebuilt)
         not_relayed = sum(rebuilt.apply(*event) for event in waiting)
     except PaytmLabError as error:
@@ -245,6 +253,17 @@ def _ledger_side(shards: dict[int, ShardDatabase], stamp_us: int | None) -> dict
 
 def _under_way(shards: dict[int, ShardDatabase], stamp_us: int | None) -> list[OpenPayment]:
     return open_payments_now(shards) if stamp_us is None else open_payments_as_of(shards, stamp_us)
+
+
+def _completed_later(under_way: list[OpenPayment]) -> set[str]:
+    """A receiver that moved to the sender's shard is credited there under a later stamp, but the event
+    carries the payment's.
+    """
+    return {
+        event_id(payment_id_text(payment.payment_id), _COMPLETED)
+        for payment in under_way
+        if payment.from_shard == payment.to_shard and not payment.refused
+    }
 
 
 def _add(balances_: dict[str, int], user_id: str, amount_paise: int) -> None:

@@ -176,6 +176,18 @@ class LedgerWorld:
         self.reviews.apply_all([(f"test.{payment_id.hex()}", payment_id, "review", "test")])
         return self.reviews.reject(payment_id, "test")
 
+    def move_slot(self, user: str, shard: int) -> None:
+        """Another shard owns the user's slot from now on; the user has an empty account there."""
+        slot = self.router.locate(user)[0]
+        self.map = self.map.move([slot], shard)
+        for owner, database in self.databases.items():
+            tx = database.begin()
+            new = (1, self.map.version, self.map.owned_slots(owner))
+            tx.update("shard_meta", ("id",), ("map_version", "owned_slots"), [new])
+            tx.commit()
+        self.router.replace(self.map)
+        self.engine.create_account(user, 0)
+
     def shard_of(self, user: str) -> int:
         return self.router.locate(user)[1]
 
