@@ -129,7 +129,7 @@ class Settings(BaseSettings):
     )
     scorer_down: Literal["review", "allow", "refuse"] = Field(
         "review",
-        description="What becomes of a payment when the gate is 'before' and cannot answer.",
+        description="What becomes of a payment while the scorer cannot answer.",
     )
     review_score: float = Field(
         0.7, ge=0, le=1, description="Score from which a payment goes to review."

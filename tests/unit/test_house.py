@@ -148,7 +148,10 @@ def commands_in_docs() -> set[tuple[str, str]]:
         for code in lines + re.findall(r"`([^`\n]+)`", text):
             words = code.strip().removeprefix("$ ").removeprefix(".venv/bin/")
             if re.match(r"(make|paytm-lab) [a-z]", words):
-                found.add((name_of(path), words.partition("#")[0].strip()))
+                command = words.partition("#")[0].strip()
+                found.add((name_of(path), command))
+                if passed_on := re.match(r"make report ARGS=\"?([^\"]*)", command):
+                    found.add((name_of(path), f"paytm-lab report {passed_on[1]}"))
     return found
 
 

@@ -1,0 +1,69 @@
+"""What the README and the docs show is what happens: their code blocks are run, in order."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import plotly.graph_objects as go
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+# Run by .ci/run on a fresh clone, as nothing inside a test run could.
+RUN_BY_CI = {"make report", "make test"}
+CI = (ROOT / ".ci/run").read_text()
+MAIN = "from paytm_lab.cli import main; main()"
+
+
+def blocks(language: str) -> list[tuple[str, str]]:
+    """(document, code) of every fenced block in this language."""
+    fence = re.compile(rf"^```{language}\n(.*?)^```", flags=re.DOTALL | re.MULTILINE)
+    return [(p.name, code) for p in DOCUMENTS for code in fence.findall(p.read_text())]
+
+
+def commands() -> list[str]:
+    lines = [line for _, block in blocks("bash") for line in block.splitlines()]
+    return [c for line in lines if (c := line.partition("#")[0].strip())]
+
+
+def test_every_shown_command_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PAYTM_LAB_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    ran = 0
+    for command in commands():
+        if command in RUN_BY_CI:
+            assert re.search(rf"^{command}( |$)", CI, flags=re.MULTILINE), command
+            continue
+        program, *arguments = shlex.split(command)
+        assert program == ".venv/bin/paytm-lab", command
+        done = subprocess.run(
+            [sys.executable, "-c", MAIN, *arguments],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+        assert done.returncode == 0, (command, done.stdout, done.stderr)
+        if arguments[0] in {"run", "audit", "replay"}:
+            assert "money verdict: passed" in done.stdout, command
+        ran += 1
+    assert ran >= 4
+    assert (tmp_path / "data" / "shards" / "shard-0.sqlite").exists()
+
+
+def test_every_shown_python_runs() -> None:
+    shown = blocks("python")
+    assert shown
+    for document, code in shown:
+        *lines, last = code.rstrip().splitlines()
+        assert re.match(r"    lab\.charts\.", last), document
+        names: dict[str, object] = {}
+        source = "\n".join([*lines, last.replace("    ", "    figure = ", 1)])
+        exec(compile(source, document, "exec"), names)
+        assert isinstance(names["figure"], go.Figure)
+        assert names["figure"].data
