@@ -75,7 +75,7 @@ Opening = Annotated[
         show_default="a mapped column, else just enough",
     ),
 ]
-CrashAt = Annotated[str | None, typer.Option(hidden=True, metavar="POINT[:N]")]
+CrashAt = Annotated[str | None, typer.Option(hidden=True, metavar="POINT[:N][@ACKS]")]
 InFlight = Annotated[
     int, typer.Option(min=1, max=1_000_000, help="Payments that wait for their answer at a time.")
 ]

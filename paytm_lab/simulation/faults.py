@@ -29,25 +29,30 @@ CRASH_POINTS = {
 }
 
 
-def crash_at(text: str, die: Callable[[], None]) -> tuple[str, Callable[[], None]]:
-    """``POINT`` or ``POINT:N`` -> the point, and what to call there: it calls ``die`` when the point
-    is reached for the N-th time (the first). BadInput for a point that there is not.
+def crash_at(
+    text: str, die: Callable[[], None], acknowledged: Callable[[], int] = lambda: 0
+) -> tuple[str, Callable[[], None]]:
+    """``POINT[:N][@ACKS]`` -> the point, and what to call there: it calls ``die`` when the point is
+    reached for the N-th time (the first) after ``ACKS`` payments (0) were ``acknowledged``. BadInput
+    for what is not written so, or a point that there is not.
     """
-    point, _, count = text.rpartition(":")
-    if text in CRASH_POINTS.values():
-        point, count = text, "1"
-    if point not in CRASH_POINTS.values() or not count.isdecimal() or int(count) < 1:
+    place, _, acks = text.partition("@")
+    point, _, count = place.rpartition(":")
+    if place in CRASH_POINTS.values():
+        point, count = place, "1"
+    numbers = (count, acks or "0")
+    if point not in CRASH_POINTS.values() or not all(n.isdecimal() for n in numbers):
         raise BadInput(
             f"{text!r:.80} is not a point to crash at",
-            remedy=f"Write POINT or POINT:N; points are {', '.join(CRASH_POINTS.values())}.",
+            remedy=f"Write POINT[:N][@ACKS]; points are {', '.join(CRASH_POINTS.values())}.",
         )
-    left = [int(count)]
+    left, acks_min = [int(count)], int(numbers[1])
     lock = threading.Lock()  # several writers may reach the same point at once
 
     def reached() -> None:
         with lock:
-            left[0] -= 1
-            if left[0] == 0:
+            left[0] -= acknowledged() >= acks_min
+            if left[0] <= 0:
                 die()
 
     return point, reached

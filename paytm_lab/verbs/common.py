@@ -12,6 +12,7 @@ from typing import Any
 
 from paytm_lab import preflight
 from paytm_lab.config import Settings
+from paytm_lab.core.errors import BadInput
 from paytm_lab.core.money import format_rupees, parse_rupees
 from paytm_lab.lab import Lab
 from paytm_lab.reporting.results import RunResult
@@ -133,7 +134,10 @@ def _say_file(file: TransfersFile, data: Path, common: Common) -> None:
 def inherited_fd(number: int | None) -> int | None:
     """An open file descriptor that the parent process gave, to acknowledge payments on."""
     if number is not None:
-        os.fstat(number)
+        try:
+            os.fstat(number)
+        except OSError as error:
+            raise BadInput(f"{number} is no open file descriptor ({error.strerror})") from None
     return number
 
 

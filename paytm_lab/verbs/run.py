@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from paytm_lab import preflight
@@ -13,7 +14,7 @@ from paytm_lab.lab import Lab
 from paytm_lab.messaging.topics import GROUPS
 from paytm_lab.simulation import faults
 from paytm_lab.terminal import note, print_audit, print_json, say
-from paytm_lab.verbs.common import Common, Source, opened, run_source
+from paytm_lab.verbs.common import Common, Source, inherited_fd, opened, run_source
 
 
 def run(
@@ -30,16 +31,17 @@ def run(
 ) -> int:
     """Post, relay, consume, audit; the exit code is the verdict's."""
     options: dict[str, Any] = {"deterministic": deterministic, "fraud_gate": fraud_gate}
-    options |= _crash_options(crash_at)
+    acks = _Acks(inherited_fd(ack_fd))
+    options |= _crash_options(crash_at, lambda: acks.sent)
     if not relay:
         options["relay"] = False
     if not consumers:
         options["consumers"] = ()
     with opened(common, **options) as lab:
-        ack = None
-        if ack_fd is not None:
-            ack = _acknowledge(ack_fd)
-        result = run_source(lab, source, common, "run", in_flight=in_flight, ack=ack, drain=relay and consumers)  # fmt: skip
+        result = run_source(
+            lab, source, common, "run", in_flight=in_flight, drain=relay and consumers,
+            ack=None if ack_fd is None else acks.send,
+        )  # fmt: skip
         report = lab.audit("quiescent" if relay and consumers else "live")
         state = lab.state_hash() if deterministic else None
     if common.as_json:
@@ -57,20 +59,25 @@ def run(
     return report.exit_code
 
 
-def _acknowledge(descriptor: int) -> Any:
+class _Acks:
     """Each answered payment leaves at once, whole: a line shorter than PIPE_BUF is never torn."""
 
-    def ack(payment_id: str, status: str) -> None:
-        os.write(descriptor, f"{payment_id} {status}\n".encode())
+    def __init__(self, descriptor: int | None) -> None:
+        self.sent = 0
+        self._descriptor = -1 if descriptor is None else descriptor
 
-    return ack
+    def send(self, payment_id: str, status: str) -> None:
+        os.write(self._descriptor, f"{payment_id} {status}\n".encode())
+        self.sent += 1
 
 
-def _crash_options(text: str | None) -> dict[str, Any]:
-    """The lab's option for ``--crash-at POINT[:N]``: a real death, possible from the opening on."""
+def _crash_options(
+    text: str | None, acknowledged: Callable[[], int] = lambda: 0
+) -> dict[str, Any]:
+    """The lab's option for ``--crash-at``: a real death, possible from the opening on."""
     if text is None:
         return {}
-    point, reached = faults.crash_at(text, _die)
+    point, reached = faults.crash_at(text, _die, acknowledged)
     return {"fault_points": {point: reached}}
 
 
