@@ -256,8 +256,8 @@ def _under_way(shards: dict[int, ShardDatabase], stamp_us: int | None) -> list[O
 
 
 def _completed_later(under_way: list[OpenPayment]) -> set[str]:
-    """A receiver that moved to the sender's shard is credited there under a later stamp, but the event
-    carries the payment's.
+    """A receiver that moved to the sender's shard is credited there under a later stamp, though the
+    event carries the payment's.
     """
     return {
         event_id(payment_id_text(payment.payment_id), _COMPLETED)

@@ -15,6 +15,7 @@ import numpy as np
 from paytm_lab.ledger.audit.columns import (
     CANCELLED,
     COMPLETED,
+    DESTINATION,
     EVENT_CANCELLED,
     EVENT_CODES,
     EVENT_COMPLETED,
@@ -108,6 +109,8 @@ def one_initiated_one_terminal_event(
         | ((seen & ~allowed) != 0)
         | ((terminals & (terminals - 1)) != 0)  # more than one bit
     )
+    # A credit seen without its younger source row: what is wrong there is not its events.
+    wrong &= payments.rows.role != DESTINATION
     names = names_of(payments.rows.high[wrong], payments.rows.low[wrong])
     bad = [f"{name}: {_words(types)}" for name, types in zip(names, seen[wrong], strict=True)]
     bad += [f"{name}: no such payment" for name in strangers]
