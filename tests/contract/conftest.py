@@ -13,11 +13,14 @@ import pytest
 from paytm_lab.backends.embedded.cache import EmbeddedCache
 from paytm_lab.backends.embedded.coordination import EmbeddedCoordination
 from paytm_lab.backends.embedded.event_log import EmbeddedEventLog
+from paytm_lab.backends.embedded.shard_database import EmbeddedShardDatabase
 from paytm_lab.backends.embedded.wide_store import EmbeddedWideStore
 from paytm_lab.core.clock import SimulatedClock
+from paytm_lab.ledger import schema
 from paytm_lab.ports.cache import Cache
 from paytm_lab.ports.coordination import Coordination
 from paytm_lab.ports.event_log import EventLog
+from paytm_lab.ports.shard_database import ShardDatabase, ShardMeta
 from paytm_lab.ports.wide_store import WideStore
 
 
@@ -96,6 +99,33 @@ def make_wide_store(wide_store_place: str) -> Iterator[Callable[[], WideStore]]:
         def make() -> WideStore:
             client = EmbeddedWideStore(Path(wide_store_place))
             clients.callback(client.close)
+            return client
+
+        yield make
+
+
+@pytest.fixture
+def shard_place(profile: str, tmp_path: Path) -> str:
+    """What tells a process where the shard is: a file, or an address."""
+    return str(tmp_path / "shards" / "shard-0.sqlite")
+
+
+@pytest.fixture
+def make_shard_database(shard_place: str) -> Iterator[Callable[[], ShardDatabase]]:
+    """Each call is another client of the same shard 0 of two, which owns every even slot."""
+    with ExitStack() as clients:
+
+        def make() -> ShardDatabase:
+            client = EmbeddedShardDatabase(
+                Path(shard_place), 0, schema.metadata, schema.INSERT_COLUMNS
+            )
+            clients.callback(client.close)
+            client.create(
+                schema.system_accounts(2),
+                ShardMeta(7, 1, b"\x55" * 128),
+                schema.FIRST_USER_ACCOUNT_ID,
+                1_000,
+            )
             return client
 
         yield make

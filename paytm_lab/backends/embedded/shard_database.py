@@ -21,6 +21,7 @@ from sqlalchemy import Connection, MetaData, create_engine, event, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool
 
+from paytm_lab.backends.embedded.sqlite_files import make_directory, translate, use_wal
 from paytm_lab.core import errors
 from paytm_lab.ports.shard_database import AccountRow, HoldRow, OutboxRow, PaymentRow, ShardMeta
 
@@ -30,25 +31,6 @@ _PAYMENT_COLUMNS = ", ".join(PaymentRow._fields)
 _decode_accounts = msgspec.json.Decoder(list[AccountRow]).decode
 _decode_rows = msgspec.json.Decoder(list[list[Any]]).decode
 BUSY_TIMEOUT_MS = 10_000
-
-
-def translate(error: sqlite3.Error, place: str) -> errors.StoreError:
-    """A driver error -> the core error that says what it means for the caller."""
-    name = getattr(error, "sqlite_errorname", "") or ""
-    words = str(error)
-    if isinstance(error, sqlite3.IntegrityError) and "UNIQUE" in words:
-        return errors.DuplicateKey(words, place=place)
-    if name.startswith("SQLITE_BUSY") or name.startswith("SQLITE_LOCKED"):
-        return errors.LockTimeout(words, place=place)
-    if name.startswith("SQLITE_FULL") or "disk is full" in words:
-        return errors.StorageFull(words, place=place, remedy="Free disk space, then repeat.")
-    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) or "malformed" in words:
-        return errors.StorageCorrupt(
-            words, place=place, remedy="Restore this file from a copy, or replay the event log."
-        )
-    if name.startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY")):
-        return errors.ConnectionLost(words, place=place)
-    return errors.StoreError(f"{type(error).__name__}: {words}", place=place)
 
 
 class EmbeddedShardDatabase:
@@ -86,12 +68,23 @@ class EmbeddedShardDatabase:
         connection = sqlite3.connect(
             self.path, isolation_level=None, check_same_thread=False, cached_statements=256
         )
-        connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
-        connection.execute("PRAGMA synchronous=FULL")
-        connection.execute("PRAGMA cache_size=-16000")
-        if query_only:
-            connection.execute("PRAGMA query_only=1")
+        try:
+            connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+            connection.execute("PRAGMA synchronous=FULL")
+            connection.execute("PRAGMA cache_size=-16000")
+            if query_only:
+                connection.execute("PRAGMA query_only=1")
+        except BaseException:
+            connection.close()
+            raise
         return connection
+
+    def _require_file(self) -> None:
+        # SQLite would make an empty one.
+        if not self.path.exists():
+            raise errors.ShardUnavailable(
+                "the shard's file is gone", place=self.place, remedy="Put the file back."
+            )
 
     def create(
         self,
@@ -101,10 +94,10 @@ class EmbeddedShardDatabase:
         now_us: int,
     ) -> None:
         """Create the file's tables and fixed rows where they are missing. Safe to race, safe to repeat."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        make_directory(self.path.parent)
         try:
             connection = self._connection()
-            connection.execute("PRAGMA journal_mode=WAL")
+            use_wal(connection)
             if connection.execute("SELECT 1 FROM sqlite_master WHERE name='shard_meta'").fetchone():
                 return
             self._create_tables(connection, system_accounts, meta, first_user_id, now_us)
@@ -164,23 +157,30 @@ class EmbeddedShardDatabase:
         return connection
 
     def begin(self) -> EmbeddedTransaction:
-        if not self.path.exists():
-            raise errors.ShardUnavailable(
-                "the shard's file is gone", place=self.place, remedy="Put the file back."
-            )
+        return EmbeddedTransaction(self._begin(), self.place, self._columns)
+
+    def _begin(self) -> sqlite3.Connection:
+        """This thread's connection, alone with the file. A holder that outlasts the busy timeout is
+        no deadlock that a retry would end: the shard counts as away.
+        """
+        self._require_file()
         try:
             connection = self._connection()
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             connection.execute("BEGIN IMMEDIATE")
         except sqlite3.Error as error:
-            raise translate(error, self.place) from error
-        return EmbeddedTransaction(connection, self.place, self._columns)
+            found = translate(error, self.place)
+            if isinstance(found, errors.LockTimeout):
+                raise errors.ShardUnavailable(
+                    "another process holds the shard's file", place=self.place
+                ) from error
+            raise found from error
+        return connection
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        if not self.path.exists():
-            raise errors.ShardUnavailable("the shard's file is gone", place=self.place)
+        self._require_file()
         try:
             with self._engine.connect() as connection, connection.begin():
                 yield connection
@@ -192,6 +192,7 @@ class EmbeddedShardDatabase:
             raise translate(error, self.place) from error
 
     def read_outbox(self, rows_max: int) -> list[OutboxRow]:
+        self._require_file()
         try:
             (body,) = (
                 self._connection()
@@ -209,10 +210,9 @@ class EmbeddedShardDatabase:
     def delete_outbox(self, row_ids: Sequence[int]) -> None:
         if not row_ids:
             return
-        ordered = sorted(row_ids)
+        ordered = sorted(set(row_ids))
+        connection = self._begin()
         try:
-            connection = self._connection()
-            connection.execute("BEGIN IMMEDIATE")
             try:
                 if ordered[-1] - ordered[0] + 1 == len(ordered):
                     connection.execute(
@@ -233,6 +233,7 @@ class EmbeddedShardDatabase:
             raise translate(error, self.place) from error
 
     def outbox_rows(self) -> int:
+        self._require_file()
         try:
             (rows,) = self._connection().execute(_OUTBOX_SPAN).fetchone()
         except sqlite3.Error as error:

@@ -1,4 +1,6 @@
-"""How the embedded log and wide store open and use their SQLite files: WAL, durable at commit."""
+"""How the embedded stores open and use their SQLite files (WAL, durable at commit), and what SQLite's
+errors mean to the core.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +10,31 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from paytm_lab.backends.embedded.shard_database import translate
+from paytm_lab.core import errors
 from paytm_lab.core.errors import MissingPart
-
-__all__ = ["alone", "connect", "make_directory", "transaction", "translate"]
 
 BUSY_TIMEOUT_MS = 30_000
 CHECKPOINT_PAGES = 4_000  # 16 MB of WAL: fewer, longer copies into the main file
 _WAL_ATTEMPTS_MAX = 200
+
+
+def translate(error: sqlite3.Error, place: str) -> errors.StoreError:
+    """A driver error -> the core error that says what it means for the caller."""
+    name = getattr(error, "sqlite_errorname", "") or ""
+    words = str(error)
+    if isinstance(error, sqlite3.IntegrityError) and "UNIQUE" in words:
+        return errors.DuplicateKey(words, place=place)
+    if name.startswith("SQLITE_BUSY") or name.startswith("SQLITE_LOCKED"):
+        return errors.LockTimeout(words, place=place)
+    if name.startswith("SQLITE_FULL") or "disk is full" in words:
+        return errors.StorageFull(words, place=place, remedy="Free disk space, then repeat.")
+    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) or "malformed" in words:
+        return errors.StorageCorrupt(
+            words, place=place, remedy="Restore this file from a copy, or replay the event log."
+        )
+    if name.startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY")):
+        return errors.ConnectionLost(words, place=place)
+    return errors.StoreError(f"{type(error).__name__}: {words}", place=place)
 
 
 def make_directory(path: Path) -> None:
@@ -40,7 +59,7 @@ def connect(path: Path) -> sqlite3.Connection:
         )
         try:
             connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
-            _use_wal(connection)
+            use_wal(connection)
             connection.execute("PRAGMA synchronous=FULL")
             connection.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
             connection.execute("PRAGMA cache_size=-16000")
@@ -52,7 +71,8 @@ def connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _use_wal(connection: sqlite3.Connection) -> None:
+def use_wal(connection: sqlite3.Connection) -> None:
+    """Set the file's WAL mode, also while others do the same."""
     # SQLite does not wait for a lock while it changes the mode, so two first openers can collide.
     for attempt in range(_WAL_ATTEMPTS_MAX):
         try:
