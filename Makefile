@@ -10,7 +10,7 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist loadscope
 NBVAL := $(PYTEST) --nbval --nbval-current-env --nbval-kernel-startup-timeout 120
 NOTEBOOKS := $(addprefix notebooks/,00_start_here.ipynb 01_routing.ipynb 02_ledger.ipynb \
 	03_events.ipynb 04_fraud.ipynb)
-BENCHES := engine routing outbox pipeline report
+BENCHES := engine routing outbox pipeline audit report
 
 .DEFAULT_GOAL := help
 .PHONY: help env report test test-notebooks check lab bench lock docs clean

@@ -98,6 +98,8 @@ class System:
         self._open_consumers()
         self.health = self._health()
         self.workers: list[Worker] = []
+        self._relays_here = False
+        self._groups_here: tuple[str, ...] = ()
         self.on_crash: Callable[[str], None] = lambda point: None
 
     # -- building ---------------------------------------------------------------------------------
@@ -258,14 +260,19 @@ class System:
 
     def start_workers(self, relay: bool = True, consumers: Iterable[str] | None = None) -> None:
         """Give the relays and the named consumers (None: all) threads."""
+        self._work_here(relay, consumers)
         if relay:
             self.workers.append(Worker(RELAY, self.relay_step, RELAY_IDLE_S))
             self.workers.append(Worker("health", self.health.step, HEALTH_IDLE_S))
         self.workers.append(Worker("housekeeping", self.housekeeping.step, HOUSEKEEPING_IDLE_S))
-        for group in self.runners if consumers is None else consumers:
+        for group in self._groups_here:
             self.workers.append(Worker(group, partial(self.runners[group].step, POLL_S), 0.0))
         for worker in self.workers:
             worker.start()
+
+    def _work_here(self, relay: bool, consumers: Iterable[str] | None) -> None:
+        self._relays_here = relay
+        self._groups_here = tuple(self.runners if consumers is None else consumers)
 
     def writer_actors(self) -> dict[str, Callable[[], int]]:
         return {f"writer of shard {shard}": writer.step for shard, writer in self.writers.items()}
@@ -274,6 +281,7 @@ class System:
         self, relay: bool = True, consumers: Iterable[str] | None = None
     ) -> dict[str, Callable[[], int]]:
         """The same parts by name, to be stepped by a seed instead of threads."""
+        self._work_here(relay, consumers)
         steps = self.writer_actors()
         if relay:
             steps |= {
@@ -281,7 +289,7 @@ class System:
             }
             steps["health monitor"] = self.health.step
         steps["housekeeping"] = self.housekeeping.step
-        for group in self.runners if consumers is None else consumers:
+        for group in self._groups_here:
             steps[f"consumer {group}"] = self.runners[group].step
         return steps
 
@@ -321,22 +329,24 @@ class System:
         return consumer_lag(self.log, group, GROUPS[group])
 
     def is_drained(self) -> bool:
-        """Nothing in flight, nothing pending, every outbox empty, every consumer at the log's end."""
+        """Nothing in flight, nothing pending, and what works here is done: every outbox empty where
+        the relays do, every consumer that does at the log's end.
+        """
         if (
             any(writer.queue_depth() for writer in self.writers.values())
             or self.engine.admission.in_flight
         ):
             return False
-        if any(database.outbox_rows() for database in self.databases.values()):
-            return False
-        if any(self.lag(group) for group in self.runners):
+        if self._events_wait():
             return False
         if any(queries.open_counts(d).get("PENDING") for d in self.databases.values()):
             return False
         # A consumer may have produced, or an answer may have posted, after it was looked at above.
-        return not any(d.outbox_rows() for d in self.databases.values()) and not any(
-            self.lag(group) for group in self.runners
-        )
+        return not self._events_wait()
+
+    def _events_wait(self) -> bool:
+        outboxes = self.databases.values() if self._relays_here else ()
+        return any(d.outbox_rows() for d in outboxes) or any(map(self.lag, self._groups_here))
 
     def drain(
         self, deadline_s: float = 120.0, on_progress: Callable[[int], None] | None = None
