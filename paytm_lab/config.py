@@ -169,7 +169,12 @@ class Settings(BaseSettings):
     @field_validator("data_dir")
     @classmethod
     def _absolute(cls, path: Path) -> Path:
-        return path.expanduser().absolute()
+        if "\0" in str(path):
+            raise ValueError("a path cannot hold a NUL character")
+        try:
+            return path.expanduser().absolute()
+        except RuntimeError as error:  # '~somebody' whom nobody knows
+            raise ValueError(str(error)) from None
 
     def source(self, name: str) -> Source:
         """Where the value of this setting came from."""

@@ -62,6 +62,8 @@ def test_the_data_folder_is_absolute_and_knows_home(
     monkeypatch.setenv("HOME", str(tmp_path))
     assert Settings(data_dir="~/lab").data_dir == tmp_path / "lab"
     assert Settings(data_dir="lab").data_dir == tmp_path / "lab"
+    with pytest.raises(InvalidSetting, match="NUL"):
+        Settings(data_dir="a\0b")
     assert Settings().data_dir.name == "paytm_lab"
 
 
@@ -77,6 +79,7 @@ def test_the_data_folder_is_absolute_and_knows_home(
         ("quiet", "maybe", "true or false (default False)"),
         ("seed", "1.5", "a whole number from 0"),
         ("review_score", "1.1", "a number from 0 to 1 (default 0.7)"),
+        ("data_dir", "~no-such-user/lab", "the path of a folder"),
     ],
 )
 def test_an_invalid_value_names_variable_value_place_and_remedy(
