@@ -225,9 +225,13 @@ class _OwnKernel(KernelSpecManager):
     """Every name means: ipykernel of this interpreter, whatever is installed around it."""
 
     def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
-        argv = [sys.executable, "-Xfrozen_modules=off", "-m", "ipykernel_launcher"]
-        argv += ["-f", "{connection_file}", "--HistoryManager.enabled=False"]
+        argv = [*kernel_command(), "-f", "{connection_file}", "--HistoryManager.enabled=False"]
         return KernelSpec(argv=argv, display_name="Python 3", language="python", env={})
+
+
+def kernel_command() -> list[str]:
+    """What starts a kernel; its connection file and options follow."""
+    return [sys.executable, "-m", "ipykernel_launcher"]
 
 
 def _kernel_manager(folder: Path) -> type[AsyncKernelManager]:

@@ -50,7 +50,7 @@ def payment_steps(lab: Any, ticket: Any, until: str = "") -> pd.DataFrame:
         rows.append(
             {
                 "actor": moved.actor,
-                "handled": moved.count,
+                "handled": moved.handled,
                 "status": status,
                 "users_paise": held,
                 "in_transit_paise": total - held,
