@@ -31,7 +31,7 @@ from paytm_lab.fraud.lists import FROZEN
 from paytm_lab.fraud.tables import FEATURES
 from paytm_lab.ledger import as_of, closing, queries
 from paytm_lab.ledger.audit import AuditReport, audit
-from paytm_lab.ledger.evaluate import outcome_of
+from paytm_lab.ledger.batch import outcome_of
 from paytm_lab.ledger.operations import Outcome, PaymentRequest, Result, SetAccountState
 from paytm_lab.ledger.queries import AccountView, ReviewRow
 from paytm_lab.ledger.recovery import RecoveryReport

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from paytm_lab.core.errors import PaytmLabError, StoreError, Unavailable
 from paytm_lab.ledger import queries
-from paytm_lab.ledger.evaluate import outcome_of
+from paytm_lab.ledger.batch import outcome_of
 from paytm_lab.ledger.operations import Outcome, Result
 from paytm_lab.ledger.transfers import TransferEngine
 from paytm_lab.ports.shard_database import PaymentRow, ShardDatabase

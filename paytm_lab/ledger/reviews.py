@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from paytm_lab.core.errors import PaytmLabError, Unavailable
 from paytm_lab.core.ids import key_hash, payment_id_text
 from paytm_lab.ledger import queries
-from paytm_lab.ledger.evaluate import outcome_of
+from paytm_lab.ledger.batch import outcome_of
 from paytm_lab.ledger.holds import Holds, source_row
 from paytm_lab.ledger.operations import ApplyFraud, DecideReview, Outcome, PaymentRequest, Result
 from paytm_lab.ledger.queries import ReviewRow
