@@ -1,4 +1,4 @@
-"""Another process for the shard database's contract: does what its arguments say, tells it on stdout.
+"""Another process for the shard database's contract: does what its arguments say, and tells it.
 
 python shard_database_process.py PROFILE WHERE COMMAND ARGUMENT...
 """

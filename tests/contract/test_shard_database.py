@@ -1,4 +1,4 @@
-"""The contract of ports.shard_database: transactions, locks, reads, the outbox, and what is durable."""
+"""The contract of ports.shard_database: transactions, locks, reads, the outbox, durability."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ def payment_row(
 ) -> tuple[Any, ...]:
     open_since = 9 if status in ("PENDING", "HELD") and role != "destination" else None
     return (
-        payment_id(number), role, sender, "b", 100 + number, "INR", status, "", "transfer", 0, 1, 1, 50,
-        40, key, None, 0, open_since, "", None, 9, 9,
+        payment_id(number), role, sender, "b", 100 + number, "INR", status, "", "transfer", 0, 1, 1,
+        50, 40, key, None, 0, open_since, "", None, 9, 9,
     )  # fmt: skip
 
 
@@ -103,7 +103,7 @@ def count(database: ShardDatabase, table: str) -> int:
         return int(connection.execute(text(f"SELECT count(*) FROM {table}")).scalar_one())
 
 
-# -- a new shard ----------------------------------------------------------------------------------
+# -- a new shard -----------------------------------------------------------------------------------
 
 
 def test_a_new_shard_has_its_meta_row_and_system_accounts(shard: ShardDatabase) -> None:
@@ -147,7 +147,7 @@ def test_two_processes_create_one_shard_at_once(
     assert count(make_shard_database(), "shard_meta") == 1
 
 
-# -- what is durable and what is not -----------------------------------------------------------------
+# -- what is durable and what is not ---------------------------------------------------------------
 
 
 def test_what_was_committed_is_there_after_reopening(make_shard_database: Make) -> None:
@@ -213,7 +213,7 @@ def test_a_transaction_that_was_dropped_does_not_block_its_thread(shard: ShardDa
     tx.rollback()
 
 
-# -- locks -------------------------------------------------------------------------------------------
+# -- locks -----------------------------------------------------------------------------------------
 
 
 def test_nobody_reads_what_is_not_committed(make_shard_database: Make) -> None:
@@ -286,7 +286,7 @@ def test_no_update_is_lost_between_processes(
     assert balance_of(shard, "a") == 200
 
 
-# -- rows --------------------------------------------------------------------------------------------
+# -- rows ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -443,7 +443,7 @@ def test_applied_events_are_those_that_are_there(shard: ShardDatabase) -> None:
     assert in_transaction(shard, lambda tx: tx.applied_events(asked)) == {"one"}
 
 
-# -- reading ------------------------------------------------------------------------------------------
+# -- reading ---------------------------------------------------------------------------------------
 
 
 def test_a_reader_sees_one_moment_and_blocks_no_writer(make_shard_database: Make) -> None:
@@ -478,7 +478,7 @@ def test_readers_do_not_wait_for_a_writer(shard: ShardDatabase) -> None:
     assert count(shard, "accounts") == seen[0] + 1
 
 
-# -- the outbox ---------------------------------------------------------------------------------------
+# -- the outbox ------------------------------------------------------------------------------------
 
 
 def test_the_outbox_is_read_in_order_and_deleted_by_id(shard: ShardDatabase) -> None:
@@ -526,7 +526,7 @@ def test_rows_wait_as_long_as_one_is_there(shard: ShardDatabase) -> None:
     assert shard.outbox_rows() == 0
 
 
-# -- being there or not -------------------------------------------------------------------------------
+# -- being there or not ----------------------------------------------------------------------------
 
 
 def test_a_ping_takes_milliseconds(shard: ShardDatabase) -> None:

@@ -1,5 +1,5 @@
-"""What a SQLite file can suffer: gone, damaged, full, locked, read-only. Each its own error, nothing
-changed, and the shard works again once the cause is gone.
+"""What a SQLite file can suffer: gone, damaged, full, locked, read-only. Each its own error, with
+nothing changed, and the shard works again once the cause is gone.
 """
 
 from __future__ import annotations

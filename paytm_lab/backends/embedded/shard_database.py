@@ -1,7 +1,7 @@
 """One shard as one SQLite file: WAL, ``synchronous=FULL`` (a commit is on disk when it returns).
 
-Each ``sqlite3`` step gives the interpreter lock away. With four writer threads that makes row-by-row
-calls slow, so the writer's calls here touch SQLite once for many rows: multi-row VALUES on the way
+Each ``sqlite3`` step gives the interpreter lock away. With four writer threads that makes calls row
+by row slow, so the writer's calls here touch SQLite once for many rows: multi-row VALUES on the way
 in (chunks of fixed sizes keep the prepared statements cached), one JSON array on the way out.
 """
 
@@ -93,7 +93,7 @@ class EmbeddedShardDatabase:
         first_user_id: int,
         now_us: int,
     ) -> None:
-        """Create the file's tables and fixed rows where they are missing. Safe to race, safe to repeat."""
+        """Create the file's tables and fixed rows where missing. Safe to race, safe to repeat."""
         make_directory(self.path.parent)
         try:
             connection = self._connection()
@@ -131,7 +131,8 @@ class EmbeddedShardDatabase:
             # A placeholder row moves the automatic ids of users past those of system accounts.
             connection.execute(
                 "INSERT INTO accounts (id, user_id, balance, held, currency, state, slot, opening,"
-                " created_at, updated_at) VALUES (?, 'system:first', 0, 0, 'INR', 'system', -1, 0, ?, ?)",
+                " created_at, updated_at)"
+                " VALUES (?, 'system:first', 0, 0, 'INR', 'system', -1, 0, ?, ?)",
                 (first_user_id - 1, now_us, now_us),
             )
             connection.execute(
@@ -197,8 +198,9 @@ class EmbeddedShardDatabase:
             (body,) = (
                 self._connection()
                 .execute(
-                    "SELECT json_group_array(json_array(id, event_id, event_type, aggregate_id, event_data,"
-                    " created_at, traceparent)) FROM (SELECT * FROM outbox_events ORDER BY id LIMIT ?)",
+                    "SELECT json_group_array(json_array(id, event_id, event_type, aggregate_id,"
+                    " event_data, created_at, traceparent))"
+                    " FROM (SELECT * FROM outbox_events ORDER BY id LIMIT ?)",
                     (rows_max,),
                 )
                 .fetchone()
@@ -264,8 +266,8 @@ _OUTBOX_SPAN = (
 
 
 class EmbeddedTransaction:
-    """A ``ports.shard_database.ShardTransaction``. BEGIN IMMEDIATE makes it the file's only writer, so
-    its reads are locked reads.
+    """A ``ports.shard_database.ShardTransaction``. BEGIN IMMEDIATE makes it the file's only writer,
+    so its reads are locked reads.
     """
 
     def __init__(
@@ -336,7 +338,8 @@ class EmbeddedTransaction:
 
     def applied_events(self, event_ids: Sequence[str]) -> set[str]:
         rows = self._run(
-            "SELECT event_id FROM applied_events WHERE event_id IN (SELECT value FROM json_each(?))",
+            "SELECT event_id FROM applied_events"
+            " WHERE event_id IN (SELECT value FROM json_each(?))",
             (msgspec.json.encode(event_ids).decode(),),
         )
         return {row[0] for row in rows}
@@ -389,7 +392,7 @@ class EmbeddedTransaction:
         try:
             self._connection.execute("COMMIT")
         except sqlite3.Error as error:
-            # SQLite says for sure that it did not commit: the transaction is still open, or rolled back.
+            # SQLite says for sure that it did not commit: it is still open, or rolled back.
             self.rollback()
             raise translate(error, self._place) from error
 
@@ -426,8 +429,8 @@ def _update_sql(table: str, key: tuple[str, ...], columns: tuple[str, ...], size
 
 
 def _padded(values: Sequence[bytes]) -> Iterator[list[bytes]]:
-    """Parts whose lengths are powers of two up to 256 (the last value repeated), so that few statement
-    texts exist and each stays prepared.
+    """Parts whose lengths are powers of two up to 256 (the last value repeated), so that few texts of
+    statements exist and each stays prepared.
     """
     for start in range(0, len(values), 256):
         part = list(values[start : start + 256])

@@ -1,5 +1,5 @@
-"""How the embedded stores open and use their SQLite files (WAL, durable at commit), and what SQLite's
-errors mean to the core.
+"""How the embedded stores open and use their SQLite files (WAL, durable at commit), and what the
+errors of SQLite mean to the core.
 """
 
 from __future__ import annotations
