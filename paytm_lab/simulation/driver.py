@@ -114,7 +114,8 @@ class LoadDriver:
                 transfer.from_user_id, transfer.to_user_id, transfer.amount_paise,
                 idempotency_key=transfer.idempotency_key, at_us=transfer.at_us,
             )  # fmt: skip
-            self._wait_until(lambda: len(posted) - len(self._answered) < self._in_flight)
+            if len(posted) - len(self._answered) >= self._in_flight:
+                self._wait_for_room(posted)
             index = len(posted)
             posted.ids.append(b"")
             posted.latency_ms.append(float("nan"))
@@ -129,6 +130,9 @@ class LoadDriver:
             self._retry(started)
         posted.seconds = time.perf_counter() - started
         return posted
+
+    def _wait_for_room(self, posted: Posted) -> None:
+        self._wait_until(lambda: len(posted) - len(self._answered) < self._in_flight)
 
     def _flat(
         self, batches: Iterable[list[Transfer]], on_progress: Callable[[int], None] | None
@@ -161,12 +165,13 @@ class LoadDriver:
 
     def _submit(self, index: int, request: PaymentRequest, started: float) -> None:
         done = partial(self._done, index, request, started)
-        until = time.monotonic() + self._give_up_s
+        until = 0.0
         while True:
             try:
                 self._engine.submit(request, done)
                 return
             except Overloaded as error:
+                until = until or time.monotonic() + self._give_up_s
                 if time.monotonic() > until:
                     raise
                 self.posted.retries += 1
