@@ -92,7 +92,7 @@ class Settings(BaseSettings):
         4096, description="Payments admitted at a time, in all; more are refused as overloaded."
     )
     in_flight_per_shard_max: Count = Field(
-        2048, description="Payments admitted at a time towards one destination shard."
+        2048, description="Payments admitted at a time that touch one shard, at either end."
     )
     outbox_rows_max: int = Field(
         100_000, ge=1, le=100_000_000,

@@ -45,7 +45,8 @@ class Holds:
                 continue
             for hold in queries.expired_holds(database, self._engine.clock.now_us(), rows_max):
                 try:
-                    ended += self._release(hold.payment_id, "expired").status == "CANCELLED"
+                    outcome = self._release(hold.payment_id, "expired")
+                    ended += outcome.status == "CANCELLED" and not outcome.repeated
                 except PaytmLabError as error:
                     error.place = error.place or f"shard-{of}"
                     raise

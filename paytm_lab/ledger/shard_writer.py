@@ -44,6 +44,7 @@ class SimulatedCrash(Exception):
 
 ATTEMPTS_MAX = 5
 RETRY_PAUSE_S = 0.002
+IDLE_WAIT_S_MIN = 0.01
 _GROWS_OUTBOX = (Pay, CreateAccount)
 _ON_A_ROW = (GiveBack, Retarget, Capture, Release, ApplyFraud, DecideReview)
 _PAYMENT_SET = ("role", "amount", "status", "reason", "to_shard", "map_version", "stamp", "open_since", "updated_at")  # fmt: skip
@@ -175,7 +176,8 @@ class ShardWriter:
     def _sleep(self) -> None:
         self._sleeping = True
         if not self._queue and not self._stopping:
-            self._wake.wait(self._idle_finalise_s if self._lazy else 0.5)
+            # Lazy operations come without waking anybody.
+            self._wake.wait(max(self._idle_finalise_s, IDLE_WAIT_S_MIN))
         self._sleeping = False
         self._wake.clear()
 
@@ -188,7 +190,7 @@ class ShardWriter:
         """Run one batch of what waits now; returns how many operations it answered (0: nothing waited)."""
         batch = [self._queue.popleft() for _ in range(min(len(self._queue), self._batch_rows_max))]
         batch += [self._lazy.popleft() for _ in range(min(len(self._lazy), self._batch_rows_max))]
-        if not batch:
+        if not batch or self._dead:
             return 0
         self._last_batch = len(batch)
         try:
@@ -208,9 +210,13 @@ class ShardWriter:
 
     # -- one batch --------------------------------------------------------------------------------
 
-    def _run(self, operations: list[Operation], recheck: bool = False) -> Sequence[Result]:
-        """Results of one batch, whatever happens to it: retried, then bisected to the bad operation."""
-        commit_lost = False
+    def _run(
+        self, operations: list[Operation], recheck: bool = False, commit_lost: bool = False
+    ) -> Sequence[Result]:
+        """Results of one batch, whatever happens to it: retried, then bisected to the bad operation.
+
+        ``commit_lost``: an earlier try's commit may have happened, so no error may say it did not.
+        """
         last: errors.PaytmLabError | None = None
         for attempt in range(ATTEMPTS_MAX):
             try:
@@ -226,7 +232,7 @@ class ShardWriter:
                     continue
                 return self._unreachable(operations, error, commit_lost)
             except (errors.StorageFull, errors.StorageCorrupt) as error:
-                return [error] * len(operations)
+                return self._failed(operations, error, commit_lost)
             except SimulatedCrash:
                 raise
             except Exception as error:
@@ -239,15 +245,18 @@ class ShardWriter:
                 return results
             self.stats.retries += 1
             self._pause(attempt)
-        if commit_lost and isinstance(last, errors.CommitOutcomeLost):
+        if last is None:
+            last = errors.StoreError("the operation failed", place=f"shard-{self.shard_id}")
+        if isinstance(last, errors.CommitOutcomeLost):
             return self._unreachable(operations, last, commit_lost)
         if len(operations) == 1:
-            return [
-                last or errors.StoreError("the operation failed", place=f"shard-{self.shard_id}")
-            ]
+            return self._failed(operations, last, commit_lost)
         self.stats.bisections += 1
         middle = len(operations) // 2
-        return [*self._run(operations[:middle], True), *self._run(operations[middle:], True)]
+        return [
+            *self._run(operations[:middle], True, commit_lost),
+            *self._run(operations[middle:], True, commit_lost),
+        ]
 
     def _pause(self, attempt: int) -> None:
         if self._thread is not None:
@@ -261,18 +270,25 @@ class ShardWriter:
     def _unreachable(
         self, operations: list[Operation], error: errors.PaytmLabError, commit_lost: bool
     ) -> list[Result]:
-        """Open the breaker. After a lost commit answer nobody may say that nothing happened."""
+        """Open the breaker."""
         self._is_down = True
         self._down_until = self._clock.monotonic_s() + self._breaker_probe_s
-        place = f"shard-{self.shard_id}"
         away = errors.ShardUnavailable(
-            error.message, place=place, retry_after_s=self._breaker_probe_s
+            error.message, place=f"shard-{self.shard_id}", retry_after_s=self._breaker_probe_s
         )
+        return self._failed(operations, away, commit_lost)
+
+    def _failed(
+        self, operations: list[Operation], error: errors.PaytmLabError, commit_lost: bool
+    ) -> list[Result]:
+        """After a lost commit answer nobody may say that nothing happened."""
         if not commit_lost:
-            return [away] * len(operations)
+            return [error] * len(operations)
         return [
             errors.OutcomeUnknown(
-                "the answer of the commit was lost", payment_id=_payment_of(op), place=place
+                "the answer of the commit was lost",
+                payment_id=_payment_of(op),
+                place=f"shard-{self.shard_id}",
             )
             for op in operations
         ]
@@ -284,7 +300,7 @@ class ShardWriter:
         try:
             state = self._load(tx, operations, recheck, now_us)
             results: list[Result] = [
-                full if full is not None and isinstance(op, _GROWS_OUTBOX) else state.apply(op)
+                full if full is not None and _is_new(op, state) else state.apply(op)
                 for op in operations
             ]
             rows = write(tx, state)
@@ -431,6 +447,14 @@ def _number_new_accounts(tx: ShardTransaction, batch: Batch) -> None:
         account.id = ids[account.user_id]
     for rows in (batch.entry_rows, batch.hold_rows):
         rows[:] = [row if type(row[1]) is int else (row[0], row[1].id, *row[2:]) for row in rows]
+
+
+def _is_new(operation: Operation, batch: Batch) -> bool:
+    """Whether it would start something: what exists answers as it stands, be the outbox full or not."""
+    if isinstance(operation, Pay):
+        by_key = operation.key_hash is not None and operation.key_hash in batch.keys
+        return not by_key and (operation.payment_id, False) not in batch.payments
+    return isinstance(operation, CreateAccount) and operation.user_id not in batch.accounts
 
 
 def _payment_of(operation: Operation) -> str:

@@ -26,7 +26,7 @@ from paytm_lab.core.ids import (
     require_user_id,
     slot_of_payment,
 )
-from paytm_lab.core.money import require_amount, require_currency, require_payable
+from paytm_lab.core.money import CURRENCY, require_amount, require_currency, require_payable
 from paytm_lab.ledger.admission import Admission
 from paytm_lab.ledger.operations import (
     Capture,
@@ -50,8 +50,8 @@ Drive = Callable[[Callable[[], bool]], None]
 
 
 class TransferEngine:
-    """Submits payments, accounts and captures. ``drive`` steps a deterministic lab until a condition
-    holds; without it the writers have threads and a blocking call waits for them.
+    """Submits payments, accounts and captures. ``drive`` steps a deterministic lab until a
+    condition holds; without it the writers have threads and a blocking call waits for them.
     """
 
     def __init__(
@@ -98,8 +98,8 @@ class TransferEngine:
     def submit(self, request: PaymentRequest, done: Done) -> bytes:
         """Start a payment; ``done(Outcome | PaytmLabError)`` is called once, in a writer's thread.
 
-        Returns the payment id (16 bytes). Raises BadInput for a malformed request and Unavailable when
-        it cannot be admitted; then nothing was written and ``done`` is never called.
+        Returns the payment id (16 bytes). Raises BadInput for a malformed request and Unavailable
+        when it cannot be admitted; then nothing was written and ``done`` is never called.
         """
         sender, receiver = request.from_user_id, request.to_user_id
         require_user_id(sender)
@@ -129,7 +129,7 @@ class TransferEngine:
         slot, source = self.router.locate(request.from_user_id)
         to_slot, destination = self.router.locate(request.to_user_id)
         self._require_up(source, destination)
-        self.admission.acquire(destination)
+        self.admission.acquire(source, destination)
         try:
             now_us = self.clock.now_us()
             operation = Pay(
@@ -153,7 +153,7 @@ class TransferEngine:
             if self.gate is not None and kind == "transfer":
                 flow.ask_gate(self.gate)
         except BaseException:
-            self.admission.release(destination)
+            self.admission.release(source, destination)
             raise
         self.writers[source].put(operation, flow.on_source)
         return operation.payment_id
@@ -171,7 +171,7 @@ class TransferEngine:
         key: str = "",
         subject: str = "lab",
     ) -> None:
-        """Create an account. Same key and terms: the first answer; else AccountExists (as the result)."""
+        """Create an account. Same key and terms: the first answer; else AccountExists as result."""
         require_user_id(user_id)
         require_amount(opening_paise)
         require_currency(currency)
@@ -206,7 +206,7 @@ class TransferEngine:
         source = self.source_of(payment_id)
         to_slot, destination = self.router.locate(to_user_id)
         self._require_up(source, destination)
-        self.admission.acquire(destination)
+        self.admission.acquire(source, destination)
         operation = Capture(payment_id, amount_paise, destination, self.router.version)
         flow = _Flow(self, operation, source, to_slot, done)
         self.writers[source].put(operation, flow.on_source)
@@ -295,7 +295,18 @@ class TransferEngine:
 class _Flow:
     """One payment on its way; each method is the callback of the step before it."""
 
-    __slots__ = ("candidate", "destination", "done", "engine", "moves", "operation", "pending", "source", "to_slot", "token")  # fmt: skip
+    __slots__ = (
+        "candidate",
+        "destination",
+        "done",
+        "engine",
+        "moves",
+        "operation",
+        "pending",
+        "source",
+        "to_slot",
+        "token",
+    )
 
     def __init__(
         self,
@@ -311,14 +322,16 @@ class _Flow:
         self.source = source
         self.to_slot = to_slot
         self.destination = operation.to_shard if operation is not None else destination
-        self.token = operation.to_shard if operation is not None else None
+        self.token = (source, operation.to_shard) if operation is not None else None
         self.done = done
         self.moves = 0
         self.candidate: Candidate | None = None
         self.pending: Outcome | None = None
 
     def ask_gate(self, gate: FraudGate) -> None:
-        """Before posting: a block refuses, a review holds. A known key keeps its first outcome unasked."""
+        """Before posting: a block refuses, a review holds. A known key keeps its first outcome, and
+        the gate is not asked.
+        """
         op = self.operation
         if not isinstance(op, Pay) or self.engine.key_exists(self.source, op.key_hash):
             return
@@ -353,15 +366,16 @@ class _Flow:
             self.finish(result)
 
     def source_moved(self) -> None:
+        """The sender's slot is elsewhere now, or the receiver's no longer beside it: ask again."""
         op = self.operation
         self.engine.refresh_map()
         self.moves += 1
-        if not isinstance(op, Pay) or self.moves > MOVES_MAX:
+        if op is None or self.moves > MOVES_MAX:
             self.finish(
-                errors.ShardUnavailable("the sender's slot is moving", place=f"shard-{self.source}")
+                errors.ShardUnavailable("the user's slot is moving", place=f"shard-{self.source}")
             )
             return
-        self.source = self.engine.router.shard_of_slot(op.slot)
+        self.source = self.engine.source_of(op.payment_id)
         self.destination = op.to_shard = self.engine.router.shard_of_slot(self.to_slot)
         op.map_version = self.engine.router.version
         self.engine.writers[self.source].put(op, self.on_source)
@@ -372,9 +386,10 @@ class _Flow:
         op = self.operation
         self.destination = pending.to_shard
         credit = Credit(
-            pending.payment_id, pending.from_user_id, pending.to_user_id, pending.amount, "INR",
-            self.source, self.to_slot, self.engine.router.version, pending.stamp, pending.occurred_at,
-            pending.kind, pending.refund_of, pending.receivable, recheck=recheck,
+            pending.payment_id, pending.from_user_id, pending.to_user_id, pending.amount, CURRENCY,
+            self.source, self.to_slot, self.engine.router.version, pending.stamp,
+            pending.occurred_at, pending.kind, pending.refund_of, pending.receivable,
+            recheck=recheck,
         )  # fmt: skip
         if type(op) is Pay:
             credit.fraud_decision, credit.fraud_score = op.fraud_decision, op.fraud_score
@@ -421,6 +436,8 @@ class _Flow:
     def on_retargeted(self, result: Result) -> None:
         if isinstance(result, errors.PaytmLabError):
             self.finish(self.still_pending(result.code))
+        elif result.moved and self.pending is not None:
+            self.receiver_moved(self.pending)
         elif result.status == "PENDING":
             self.continue_from(result, recheck=True)
         else:
@@ -447,7 +464,7 @@ class _Flow:
 
     def finish(self, result: Result) -> None:
         if self.token is not None:
-            self.engine.admission.release(self.token)
+            self.engine.admission.release(*self.token)
             self.token = None
         if self.candidate is not None and self.engine.gate is not None:
             self._settle_gate(self.engine.gate, self.candidate, result)

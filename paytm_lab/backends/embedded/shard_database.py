@@ -429,7 +429,7 @@ def _update_sql(table: str, key: tuple[str, ...], columns: tuple[str, ...], size
 
 
 def _padded(values: Sequence[bytes]) -> Iterator[list[bytes]]:
-    """Parts whose lengths are powers of two up to 256 (the last value repeated), so that few texts of
+    """Parts whose lengths are powers of two up to 256 (the last value repeated), so few texts of
     statements exist and each stays prepared.
     """
     for start in range(0, len(values), 256):
