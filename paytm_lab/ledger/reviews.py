@@ -1,8 +1,8 @@
 """Reviews: what the fraud side flagged, and what a person (or a test) decides about it.
 
-Approving a HELD payment captures it; rejecting releases it. Rejecting a COMPLETED payment leaves it
-COMPLETED and pays the money back by a new payment (``refund_of``), which takes what the receiver has
-available, frozen or not, and the rest from ``system:receivable`` against an open debt.
+Approving a HELD payment captures it; rejecting releases it. Rejecting a COMPLETED payment leaves
+it COMPLETED and pays the money back by a new payment (``refund_of``), which takes what the receiver
+has available, frozen or not, and the rest from ``system:receivable`` against an open debt.
 """
 
 from __future__ import annotations
@@ -41,8 +41,10 @@ class Reviews:
         return sorted(rows, key=lambda row: row.created_at_us)[:rows_max]
 
     def apply_all(self, answers: Sequence[tuple[str, bytes, str, str]]) -> None:
-        """Fraud answers reach the ledger: (event id, payment id, decision, rule), once per event id, in
-        the ledger's own transaction. Durable when it returns; raises the first error otherwise.
+        """Fraud answers reach the ledger, once per event id and in its own transaction. Durable
+        when it returns; raises the first error otherwise.
+
+        ``answers``: (event id, payment id, decision, rule) each.
         """
         results: list[Result] = []
         arrived = threading.Event()
@@ -68,19 +70,12 @@ class Reviews:
     def reject(self, payment_id: bytes, decided_by: str) -> Outcome:
         """Undo the payment; returns the outcome of the release or of the refund payment.
 
-        Repeating it, also after a crash between its steps, makes no second refund: the refund's key is
-        derived from the payment. Unavailable while the payment is still PENDING.
+        Repeating it, also after a crash between its steps, makes no second refund: the refund's key
+        is derived from the payment. Unavailable while the payment is still PENDING.
         """
         row = source_row(self._engine, self._databases, payment_id)
         if row.status == "PENDING":
-            outcome = self._engine.wait(
-                lambda done: self._engine.resume(outcome_of(row), row.from_shard, done)
-            )
-            if outcome.status == "PENDING":
-                raise Unavailable(
-                    f"payment {payment_id_text(payment_id)} is still on its way",
-                    remedy="Reject it again once it is completed.",
-                )
+            self._arrival(outcome_of(row))
         before = self._review_state(payment_id)
         if before != "rejected":
             self._decide(payment_id, "rejecting", decided_by)
@@ -102,7 +97,10 @@ class Reviews:
     def _undo(self, payment_id: bytes, sender: str, receiver: str) -> Outcome:
         outcome = outcome_of(source_row(self._engine, self._databases, payment_id))
         if outcome.status == "HELD":
-            return self._holds.release(payment_id, "rejected")
+            # Or what a capture beside this one has just made of it.
+            outcome = self._holds.release(payment_id, "rejected")
+        if outcome.status == "PENDING":
+            outcome = self._arrival(outcome)
         if outcome.status != "COMPLETED":
             return outcome
         request = PaymentRequest(receiver, sender, outcome.amount, subject=SUBJECT)
@@ -110,6 +108,18 @@ class Reviews:
         return self._engine.wait(
             lambda done: self._engine.submit_payment(request, "refund", key, payment_id, done)
         )
+
+    def _arrival(self, pending: Outcome) -> Outcome:
+        """What becomes of a payment under way; Unavailable when it stays under way."""
+        outcome = self._engine.wait(
+            lambda done: self._engine.resume(pending, pending.from_shard, done)
+        )
+        if outcome.status == "PENDING":
+            raise Unavailable(
+                f"payment {payment_id_text(pending.payment_id)} is still on its way",
+                remedy="Reject it again once it is completed.",
+            )
+        return outcome
 
     def _decide(self, payment_id: bytes, state: str, decided_by: str) -> Outcome:
         writer = self._engine.writers[self._engine.source_of(payment_id)]
