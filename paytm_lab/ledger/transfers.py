@@ -129,7 +129,7 @@ class TransferEngine:
         slot, source = self.router.locate(request.from_user_id)
         to_slot, destination = self.router.locate(request.to_user_id)
         self._require_up(source, destination)
-        self.admission.acquire(destination)
+        self.admission.acquire(source, destination)
         try:
             now_us = self.clock.now_us()
             operation = Pay(
@@ -153,7 +153,7 @@ class TransferEngine:
             if self.gate is not None and kind == "transfer":
                 flow.ask_gate(self.gate)
         except BaseException:
-            self.admission.release(destination)
+            self.admission.release(source, destination)
             raise
         self.writers[source].put(operation, flow.on_source)
         return operation.payment_id
@@ -206,7 +206,7 @@ class TransferEngine:
         source = self.source_of(payment_id)
         to_slot, destination = self.router.locate(to_user_id)
         self._require_up(source, destination)
-        self.admission.acquire(destination)
+        self.admission.acquire(source, destination)
         operation = Capture(payment_id, amount_paise, destination, self.router.version)
         flow = _Flow(self, operation, source, to_slot, done)
         self.writers[source].put(operation, flow.on_source)
@@ -322,7 +322,7 @@ class _Flow:
         self.source = source
         self.to_slot = to_slot
         self.destination = operation.to_shard if operation is not None else destination
-        self.token = operation.to_shard if operation is not None else None
+        self.token = (source, operation.to_shard) if operation is not None else None
         self.done = done
         self.moves = 0
         self.candidate: Candidate | None = None
@@ -464,7 +464,7 @@ class _Flow:
 
     def finish(self, result: Result) -> None:
         if self.token is not None:
-            self.engine.admission.release(self.token)
+            self.engine.admission.release(*self.token)
             self.token = None
         if self.candidate is not None and self.engine.gate is not None:
             self._settle_gate(self.engine.gate, self.candidate, result)
