@@ -188,9 +188,12 @@ class ShardWriter:
 
     def step(self) -> int:
         """Run one batch of what waits now; returns how many operations it answered (0: nothing waited)."""
+        if self._dead:  # something was put while it was killed
+            self._queue.clear()
+            self._lazy.clear()
         batch = [self._queue.popleft() for _ in range(min(len(self._queue), self._batch_rows_max))]
         batch += [self._lazy.popleft() for _ in range(min(len(self._lazy), self._batch_rows_max))]
-        if not batch or self._dead:
+        if not batch:
             return 0
         self._last_batch = len(batch)
         try:
