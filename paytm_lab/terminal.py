@@ -1,4 +1,4 @@
-"""What the command line shows: progress with rates on stderr, results on stdout, errors in words."""
+"""What the command line shows: progress on stderr, results on stdout, errors in words."""
 
 from __future__ import annotations
 
@@ -72,8 +72,13 @@ def bars(quiet: bool) -> Iterator[Bars]:
         yield Bars(None)
         return
     columns = (
-        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeElapsedColumn(),
-    )  # fmt: skip
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=_stderr) as progress:
         yield Bars(progress)
 

@@ -16,7 +16,7 @@ ROUNDS = 3
 
 
 def run(data_dir: Path, quick: bool, open_lab: Callable[..., Any]) -> list[dict[str, Any]]:
-    """Rows ``mode`` (quiescent, live, replay), ``seconds`` (best of three), ``entries``, ``events``.
+    """Rows ``mode`` (quiescent, live, replay), ``seconds`` (best of 3), ``entries``, ``events``.
 
     Raises IntegrityError when an audit is not clean.
     """

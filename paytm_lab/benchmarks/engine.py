@@ -1,4 +1,4 @@
-"""In-process transfers against a raw loop that writes the same rows, at several numbers in flight."""
+"""In-process transfers, and a raw loop that writes the same rows, at several numbers in flight."""
 
 from __future__ import annotations
 
@@ -39,9 +39,11 @@ def run(data_dir: Path, quick: bool, open_lab: Callable[..., Any]) -> list[dict[
     """
     rows = []
     with (
-        open_lab(data=data_dir / "engine", seed=SEED, relay=False, consumers=(), outbox_rows_max=10**8) as lab,
+        open_lab(
+            data=data_dir / "engine", seed=SEED, relay=False, consumers=(), outbox_rows_max=10**8
+        ) as lab,
         open_lab(data=data_dir / "raw", seed=SEED, relay=False, consumers=()) as raw_lab,
-    ):  # fmt: skip
+    ):
         for each in (lab, raw_lab):
             each.open_accounts({str(n): OPENING_PAISE for n in range(1, USERS + 1)})
         raw = RawLoop(dict(raw_lab.system.databases), _raw_accounts(raw_lab))
@@ -123,8 +125,8 @@ def _rows_written(lab: Any) -> int:
 
 
 def _offered(lab: Any, share: float, seconds: float) -> dict[str, Any]:
-    """An open loop: payments start on time, whatever became of those before them; latency counts from
-    the time a payment was due.
+    """An open loop: payments start on time, whatever became of those before them; latency counts
+    from the time a payment was due.
     """
     todo = plan(share, int(OFFERED_PER_S * seconds), random.Random(f"{SEED}/offered/{share}"))
     latency_s: list[float] = []

@@ -1,4 +1,4 @@
-"""The whole way of a payment: posted, relayed, scored, counted, notified, to the last consumer done."""
+"""The whole way of payments: posted, relayed, scored, counted, notified, until all is done."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ SEED = 7
 
 def run(data_dir: Path, quick: bool, open_lab: Callable[..., Any]) -> list[dict[str, Any]]:
     """One row: ``payments_per_s`` from the first post to the last consumer done, ``posted_per_s``,
-    ``drain_ratio`` (that time over the posting time), ``posting_s``, ``drained_s``, ``events``. Ends in a
-    full audit: IntegrityError when it is not clean.
+    ``drain_ratio`` (that time over the posting time), ``posting_s``, ``drained_s``, ``events``.
+    Ends in a full audit: IntegrityError when it is not clean.
     """
     scale = 10 if quick else 1
     workload = Workload(users=USERS // scale, payments=PAYMENTS // scale)

@@ -1,1 +1,4 @@
-"""The money: operations in, rows out. Read in this order: operations, evaluate, shard_writer, transfers."""
+"""The money: operations in, rows out.
+
+Read in this order: operations, evaluate (with batch and rules_*), shard_writer, transfers.
+"""

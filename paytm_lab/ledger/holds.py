@@ -1,7 +1,7 @@
 """Holds: reserve now, post (capture) or let go (release, expiry) later.
 
-available = balance - held on every path. A hold is a payment in state HELD; one capture posts all of
-it or a part, and the rest is released with it.
+available = balance - held on every path. A hold is a payment in state HELD; one capture posts all
+of it or a part, and the rest is released with it.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ class Holds:
         self._databases = databases
 
     def capture(self, payment_id: bytes, amount_paise: int | None = None) -> Outcome:
-        """Post the hold. A capture past its time ends it as CANCELLED (expired); a frozen sender leaves
-        it HELD with the reason. Raises InvalidAmount for more than was held. Repeats answer as the first.
+        """Post the hold. A capture past its time ends it as CANCELLED (expired); a frozen sender
+        leaves it HELD with the reason. Raises InvalidAmount for more than was held. Repeats answer
+        as the first.
         """
         row = source_row(self._engine, self._databases, payment_id)
         return self._engine.wait(

@@ -1,5 +1,5 @@
-"""What a running ledger does by itself now and then: recovery of old PENDING payments, and the sweep
-that ends holds past their time. One process at a time does it for a shard.
+"""What a running ledger does by itself now and then: recovery of old PENDING payments, and the
+sweep that ends holds past their time. One process at a time does it for a shard.
 """
 
 from __future__ import annotations

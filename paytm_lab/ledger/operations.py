@@ -40,7 +40,7 @@ class Pay(msgspec.Struct, gc=False):
 
 
 class Credit(msgspec.Struct, gc=False):
-    """Leg (b): credit the receiver, exactly once. ``recheck``: a row may exist already, look first."""
+    """Leg (b): credit the receiver, exactly once. ``recheck``: look for a row of it first."""
 
     payment_id: bytes
     from_user_id: str
@@ -94,14 +94,14 @@ class Capture(msgspec.Struct, gc=False):
 
 
 class Release(msgspec.Struct, gc=False):
-    """End a hold without posting. ``reason``: released | rejected | expired (only past its time)."""
+    """End a hold without posting. ``reason``: released | rejected | expired (once it is time)."""
 
     payment_id: bytes
     reason: str
 
 
 class CreateAccount(msgspec.Struct, gc=False):
-    """A user's account; an opening balance is a payment from ``system:funding`` under ``payment_id``."""
+    """A user's account. The opening balance is payment ``payment_id`` from ``system:funding``."""
 
     user_id: str
     opening: int
@@ -119,7 +119,7 @@ class SetAccountState(msgspec.Struct, gc=False):
 
 
 class ApplyFraud(msgspec.Struct, gc=False):
-    """A fraud answer: open a review; ``block`` also freezes the sender. Applied once per ``event_id``."""
+    """A fraud answer: open a review; ``block`` also freezes the sender. Once per ``event_id``."""
 
     event_id: str
     payment_id: bytes
@@ -151,11 +151,11 @@ Operation = (
 
 
 class Outcome(msgspec.Struct, gc=False):
-    """What an operation led to. ``status`` is the payment's (or account's, or review's) state after it.
+    """What an operation led to. ``status``: the state of the payment (account, review) after it.
 
-    ``balance``: the touched user's balance after. ``repeated``: the operation had been done before and
-    this is its first outcome. ``amount``, ``stamp``, ``from_shard``, ``to_shard``: the payment's.
-    ``moved``: the shard does not own the user's slot; nothing was done.
+    ``balance``: the touched user's balance after. ``repeated``: the operation had been done before
+    and this is its first outcome. ``amount``, ``stamp``, ``from_shard``, ``to_shard``: the
+    payment's. ``moved``: the shard does not own the user's slot; nothing was done.
     """
 
     status: str

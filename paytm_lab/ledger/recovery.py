@@ -22,7 +22,7 @@ ROUND_ROWS_MAX = 500
 
 
 class RecoveryReport(NamedTuple):
-    """Payments found PENDING, and what became of them. ``unreachable``: shards that did not answer."""
+    """Payments found PENDING and what became of them. ``unreachable``: shards without an answer."""
 
     found: int
     completed: int
@@ -35,8 +35,9 @@ class RecoveryReport(NamedTuple):
         if not self.found:
             return "recovery: nothing was pending"
         return (
-            f"recovery: {self.found} pending payments: {self.completed} completed, {self.failed} given"
-            f" back, {self.still_pending} still pending, in {self.seconds:.2f} s"
+            f"recovery: {self.found} pending payments: {self.completed} completed,"
+            f" {self.failed} given back, {self.still_pending} still pending,"
+            f" in {self.seconds:.2f} s"
         )
 
 
@@ -54,7 +55,7 @@ class Recovery:
         self._pending_age_us = round(pending_age_s * 1e6)
 
     def run(self, age_us: int | None = None, shard: int | None = None) -> RecoveryReport:
-        """One pass over all shards (or one). ``age_us`` 0 takes every pending payment, as on opening."""
+        """One pass over all shards (or one). ``age_us`` 0: every pending payment, as on opening."""
         started = time.perf_counter()
         age_us = self._pending_age_us if age_us is None else age_us
         cutoff_us = self._engine.clock.now_us() - age_us

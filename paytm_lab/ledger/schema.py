@@ -1,7 +1,7 @@
 """The tables of one shard. The one home of their definition; every backend creates them from here.
 
 Times are microseconds since 1970 UTC, amounts and balances are paise, ids of payments are 16 bytes.
-``open_since`` is set while a payment is HELD or PENDING: the index on it is the recovery's work list.
+``open_since`` is set while a payment is HELD or PENDING: its index is the recovery's work list.
 """
 
 from __future__ import annotations
@@ -118,8 +118,8 @@ ledger_entries = _table(
     CheckConstraint("amount > 0", name="amount_positive"),
     CheckConstraint("direction IN ('debit', 'credit')", name="direction_known"),
 )
-# Statements and as-of balances walk one account in stamp order; a payment's own entries are found by
-# the account and stamp that its row names, so no second index is paid for on each posting.
+# Statements and as-of balances walk one account in stamp order; a payment's own entries are found
+# by the account and stamp that its row names, so no second index is paid for on each posting.
 Index("ledger_entries_by_account", ledger_entries.c.account_id, ledger_entries.c.stamp)
 outbox_events = Table(
     "outbox_events",

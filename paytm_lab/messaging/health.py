@@ -15,7 +15,9 @@ SOURCE = "/health"
 
 
 class HealthMonitor:
-    """``parts``: name -> a call that makes one round trip, or raises what is wrong. ``latest`` is the last answer by part. One thread at a time calls ``step``."""
+    """``parts``: name -> a call that makes one round trip, or raises what is wrong. ``latest`` is
+    the last answer by part. One thread at a time calls ``step``.
+    """
 
     def __init__(
         self,
@@ -32,7 +34,7 @@ class HealthMonitor:
         self._due_s = float("-inf")
 
     def step(self) -> int:
-        """Ask all parts once and emit a SystemHealthCheck each, if the interval is over; how many."""
+        """Ask all parts once and emit a SystemHealthCheck each, if it is time; how many."""
         now_s = self._clock.monotonic_s()
         if now_s < self._due_s:
             return 0

@@ -1,1 +1,1 @@
-"""What the lab asks of a store, a log, a cache and a coordinator: Protocols whose docstrings are promises."""
+"""What the lab asks of a store, a log, a cache, a coordinator: Protocols with written promises."""

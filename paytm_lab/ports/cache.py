@@ -15,7 +15,7 @@ class Hit(NamedTuple):
 
 
 class Cache(Protocol):
-    """Every method raises core.errors.Unavailable when the cache does not answer; no call is retried inside."""
+    """Every method raises core.errors.Unavailable when the cache is away; none tries twice."""
 
     def get(self, key: str) -> bytes | None:
         """The value, or None when it is absent or past its time to live."""
@@ -30,9 +30,9 @@ class Cache(Protocol):
         """Forget these keys; absent ones are no error."""
 
     def count_window(self, hits: Sequence[Hit], window_s: float) -> list[int]:
-        """Record each hit, then count the members of its key within (at_us - window_s, at_us], itself
-        included. In the order given; a member recorded before is not counted twice (a repeated call
-        returns the same numbers while the window lasts).
+        """Record each hit, then count the members of its key within (at_us - window_s, at_us],
+        itself included. In the order given; a member recorded before is not counted twice (a
+        repeated call returns the same numbers while the window lasts).
         """
 
     def reserve(self, hit: Hit, window_s: float, count_max: int) -> tuple[bool, int]:

@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 
 
 class Message(NamedTuple):
-    """What is produced. ``key`` chooses the partition: the same key, the same partition, in order."""
+    """What is produced. ``key`` chooses the partition: same key, same partition, in order."""
 
     topic: str
     key: str
@@ -16,7 +16,7 @@ class Message(NamedTuple):
 
 
 class Record(NamedTuple):
-    """What is read. ``offset`` counts from 0 within (topic, partition); ``time_us`` is when it was appended."""
+    """What is read. ``offset`` counts from 0 in a partition; ``time_us``: when it was appended."""
 
     topic: str
     partition: int
@@ -37,20 +37,22 @@ class LogConsumer(Protocol):
 
     def poll(self, records_max: int, timeout_s: float) -> list[Record]:
         """Up to ``records_max`` records of the assigned partitions, each partition in offset order;
-        empty after ``timeout_s`` without any. Starts at the group's committed offset, or at the first
-        record where none is committed. Advances the member's position, not the committed offset.
+        empty after ``timeout_s`` without any. Starts at the group's committed offset, or at the
+        first record where none is committed. Advances the member's position, not the committed
+        offset.
         """
 
     def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """Durably record, for the group, the next offset to read of each partition (last handled + 1).
-        Raises core.errors.TransientStoreError when this member no longer owns a partition.
+        """Durably record, for the group, the next offset to read of each partition: the last
+        handled one + 1. Raises core.errors.TransientStoreError when this member no longer owns a
+        partition.
         """
 
     def seek(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Read next from these offsets; partitions that are not assigned are ignored."""
 
     def assignment(self) -> set[TopicPartition]:
-        """The partitions that this member owns now; together the members own each partition once."""
+        """The partitions that this member owns now. Each belongs to one member of the group."""
 
     def close(self) -> None:
         """Leave the group; its partitions go to the other members."""
@@ -64,18 +66,18 @@ class EventLog(Protocol):
         """How many partitions the topic has; BadInput for an unknown topic."""
 
     def append(self, messages: Sequence[Message]) -> None:
-        """Append all, in the order given within each partition. Durable when it returns.
-        When it raises, any prefix of each partition's share may have been appended: repeat and deduplicate.
+        """Append all, in the order given within each partition. Durable when it returns. When it
+        raises, any prefix of each partition's share may have been appended: repeat and deduplicate.
         """
 
     def consumer(self, group: str, topics: Sequence[str]) -> LogConsumer:
-        """Join a group. Partitions of ``topics`` are shared evenly among the group's live members."""
+        """Join a group, whose live members share the partitions of ``topics`` evenly."""
 
     def read(self, topic: str, partition: int, offset: int, records_max: int) -> list[Record]:
         """Records from ``offset`` on, outside any group; empty at the end."""
 
     def start_offsets(self, topic: str) -> list[int]:
-        """The first offset still there, by partition; 0 everywhere when nothing was ever dropped."""
+        """The first offset still there, by partition; 0 where nothing was ever dropped."""
 
     def end_offsets(self, topic: str) -> list[int]:
         """One past the last durable record, by partition."""

@@ -10,9 +10,10 @@ from paytm_lab.core.fraud import Candidate, Verdict
 
 class FraudGate(Protocol):
     def decide(self, candidates: Sequence[Candidate]) -> list[Verdict]:
-        """One verdict per candidate, in order. Counts (velocity) are reserved atomically, so that of N
-        parallel payments against a limit of k exactly k pass. Asking again about the same payment id
-        gives the same verdict while its window lasts. Raises core.errors.Unavailable when it cannot answer.
+        """One verdict per candidate, in order. Counts (velocity) are reserved atomically, so that
+        of N parallel payments against a limit of k exactly k pass. Asking again about the same
+        payment id gives the same verdict while its window lasts. Raises core.errors.Unavailable
+        when it cannot answer.
         """
 
     def cancel(self, candidate: Candidate) -> None:

@@ -1,8 +1,8 @@
 """One shard's database. The ledger's single writer, its readers and the outbox relay use it.
 
-Rows cross this port as plain tuples in the column order of ``ledger/schema.py`` (``INSERT_COLUMNS``),
-because the writer's hot path handles thousands of them a second. All driver errors arrive as
-``core.errors.StoreError``.
+New rows cross this port as plain tuples in the column order of ``ledger/schema.py``
+(``INSERT_COLUMNS``), because the writer's hot path handles thousands of them a second. All driver
+errors arrive as ``core.errors.StoreError``.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class AccountRow(msgspec.Struct, array_like=True, gc=False, eq=False):
 
 
 class PaymentRow(NamedTuple):
-    """A row of ``transactions``. ``transaction_id``, ``key_hash`` and ``refund_of`` are 16 bytes or None."""
+    """A row of ``transactions``. Its id, ``key_hash`` and ``refund_of`` are 16 bytes or None."""
 
     transaction_id: bytes
     role: str
@@ -68,7 +68,7 @@ class PaymentRow(NamedTuple):
 
 
 class HoldRow(NamedTuple):
-    """A row of ``holds``. ``state``: active | captured | released. ``expires_at`` in microseconds."""
+    """A row of ``holds``. ``state``: active | captured | released. ``expires_at``: microseconds."""
 
     payment_id: bytes
     account_id: int
@@ -79,7 +79,7 @@ class HoldRow(NamedTuple):
 
 
 class OutboxRow(NamedTuple):
-    """``event_data`` is the event's ``data`` as JSON text; ``created_at`` microseconds since 1970 UTC."""
+    """``event_data``: the event's ``data`` as JSON text. ``created_at``: us since 1970 UTC."""
 
     id: int
     event_id: str
@@ -91,16 +91,18 @@ class OutboxRow(NamedTuple):
 
 
 class ShardTransaction(Protocol):
-    """One open read-write transaction. Reads see what other transactions committed (READ COMMITTED).
+    """One open read-write transaction, READ COMMITTED: reads see what others have committed.
 
-    Every method may raise a TransientStoreError; the caller then calls ``rollback`` and may try again.
+    Every method may raise a TransientStoreError; then call ``rollback`` and perhaps try again.
     """
 
     def meta(self) -> ShardMeta:
-        """The meta row, kept as it is until the transaction ends (shared: other writers may read it too)."""
+        """The meta row; it stays as it is until the transaction ends. Other writers may read it."""
 
     def lock_accounts(self, user_ids: Sequence[str]) -> list[AccountRow]:
-        """The accounts that exist among ``user_ids`` (no duplicates), locked in one fixed order, any order out."""
+        """The accounts that exist among ``user_ids`` (no duplicates). They are locked in one fixed
+        order and returned in any.
+        """
 
     def find_payments(self, payment_ids: Sequence[bytes]) -> list[PaymentRow]:
         """All rows (any role) of these payments that exist on this shard."""
@@ -121,7 +123,7 @@ class ShardTransaction(Protocol):
         """How many PENDING or HELD payments this user has as sender on this shard."""
 
     def insert(self, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Insert rows; each a tuple in the order of ``INSERT_COLUMNS[table]``. DuplicateKey if one exists."""
+        """Insert tuples in the order of ``INSERT_COLUMNS[table]``. DuplicateKey when one exists."""
 
     def update(
         self,
@@ -130,13 +132,14 @@ class ShardTransaction(Protocol):
         columns: Sequence[str],
         rows: Sequence[tuple[Any, ...]],
     ) -> int:
-        """Set ``columns`` where ``key`` columns match; each row is (*key values, *new values). Rows changed.
+        """Set ``columns`` where ``key`` columns match; returns how many rows changed.
 
-        No two rows may have the same key. Column names come from the ledger's code, never from users.
+        Each row is (*key values, *new values); no two may have the same key. Column names come from
+        the ledger's code, never from users.
         """
 
     def complete_sources(self, payment_ids: Sequence[bytes], updated_at: int) -> int:
-        """Set COMPLETED, and closed, the source rows among these that are still PENDING. Rows changed."""
+        """Make the source rows among these that are still PENDING COMPLETED. Rows changed."""
 
     def commit(self) -> None:
         """Durable when it returns. CommitOutcomeLost: it may or may not have happened."""
@@ -149,10 +152,10 @@ class ShardDatabase(Protocol):
     shard_id: int
 
     def begin(self) -> ShardTransaction:
-        """Open a transaction. One thread uses it. ConnectionLost or ShardUnavailable when the shard is away."""
+        """Open a transaction for one thread. ConnectionLost, ShardUnavailable: shard is away."""
 
     def read(self) -> AbstractContextManager[Connection]:
-        """A read-only SQLAlchemy connection that sees one snapshot until it is closed. Blocks no writer."""
+        """A read-only SQLAlchemy connection; one snapshot until it is closed. Blocks no writer."""
 
     def read_outbox(self, rows_max: int) -> list[OutboxRow]:
         """The oldest committed outbox rows in id order; takes no lock."""
@@ -161,7 +164,7 @@ class ShardDatabase(Protocol):
         """Delete these rows, durably; ids that are gone already are no error."""
 
     def outbox_rows(self) -> int:
-        """How many outbox rows wait (may be an estimate a few rows off, never zero when rows wait)."""
+        """How many outbox rows wait; maybe a few rows off, but never zero when rows wait."""
 
     def ping(self) -> float:
         """Milliseconds of one round trip; ShardUnavailable when the shard does not answer."""

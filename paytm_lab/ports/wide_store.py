@@ -1,4 +1,4 @@
-"""Wide rows by partition key: features, event history, rollups, notifications (Cassandra's shape)."""
+"""Wide rows by partition key (Cassandra's shape): features, events, rollups, notifications."""
 
 from __future__ import annotations
 
@@ -21,18 +21,20 @@ Row = dict[str, Any]
 
 
 class WideStore(Protocol):
-    """Raises core.errors.Unavailable when the store does not answer, BadInput for an unknown table or column."""
+    """Raises core.errors.Unavailable when the store is away, BadInput for an unknown table or
+    column.
+    """
 
     def create_tables(self, tables: Sequence[WideTable]) -> None:
         """Create those that are missing."""
 
     def upsert(self, table: str, rows: Sequence[Row]) -> None:
-        """Insert or overwrite whole columns by primary key; columns not named keep their value. Durable
-        when it returns; rows of one partition become visible together.
+        """Insert or overwrite whole columns by primary key; columns not named keep their value.
+        Durable when it returns; rows of one partition become visible together.
         """
 
     def insert_if_absent(self, table: str, rows: Sequence[Row]) -> list[bool]:
-        """For each row: True if its primary key was new and is now stored, False if it existed (and stays)."""
+        """For each row: True if its primary key was new and is stored now, else False."""
 
     def fetch(self, table: str, keys: Sequence[tuple[Any, ...]]) -> dict[tuple[Any, ...], Row]:
         """Rows by full primary key (partition then clustering values); absent keys are left out."""

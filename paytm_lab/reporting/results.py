@@ -1,4 +1,4 @@
-"""What a run leaves to look at: its frames, read from the ledger and the wide store when asked for."""
+"""What a run leaves to look at: frames, read from ledger and wide store when asked for."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 
 class RunResult:
     """One run. ``posting_s``: first post to last answer; ``drained_s``: first post to last consumer
-    done. ``answers``: payments by the status that their callers were answered with; ``not_admitted``:
-    refused before anything was written, by error code. ``command`` repeats the run.
+    done. ``answers``: payments by the status that their callers were answered with;
+    ``not_admitted``: refused before anything was written, by error code. ``command`` repeats the
+    run.
     """
 
     def __init__(
@@ -115,7 +116,8 @@ class RunResult:
 
     def _repr_html_(self) -> str:
         cells = "".join(
-            f"<tr><th style='text-align:left'>{escape(str(name))}</th><td>{escape(str(value))}</td></tr>"
+            f"<tr><th style='text-align:left'>{escape(str(name))}</th>"
+            f"<td>{escape(str(value))}</td></tr>"
             for name, value in self.to_dict().items()
             if value not in ({}, 0, "")
         )

@@ -1,4 +1,4 @@
-"""One payment followed through both shards, the outbox, the log and the consumers, with real times."""
+"""One payment followed through shards, outbox, log and consumers, with real times."""
 
 from __future__ import annotations
 
@@ -25,6 +25,13 @@ from paytm_lab.reporting import charts, frames
 
 CLIENT, SOURCE, DESTINATION = "client", "source shard", "destination shard"
 RELAY, LOG, CONSUMERS = "outbox relay", "log", "consumers"
+_NOTIFIED = (
+    "PaymentCompleted",
+    "PaymentFailed",
+    "PaymentCancelled",
+    "ManualReviewRequired",
+    "TransactionBlocked",
+)
 
 
 class Step(NamedTuple):
@@ -150,8 +157,9 @@ def _event_steps(payment: str, wide_store: WideStore, log: EventLog) -> list[Ste
         found = log.read(*where, 1)
         event_us = _time_us(unwrap(row["body"].encode()).time)
         at_us = found[0].time_us if found else event_us
-        label = f"{row['type']} at {row['log_topic']}[{row['log_partition']}] offset {row['log_offset']}"
-        actor = RELAY if row["log_topic"] == "payment_events" else CONSUMERS
+        topic, partition, offset = where
+        label = f"{row['type']} at {topic}[{partition}] offset {offset}"
+        actor = RELAY if topic == "payment_events" else CONSUMERS
         steps.append(Step(actor, LOG, label, at_us))
     return steps
 
@@ -167,19 +175,16 @@ def _fraud_steps(payment: str, wide_store: WideStore) -> list[Step]:
 def _notification_steps(payment: str, row: PaymentRow, wide_store: WideStore) -> list[Step]:
     wanted = [
         (notification_id(payment, event_type, user, channel),)
-        for event_type in (
-            "PaymentCompleted", "PaymentFailed", "PaymentCancelled", "ManualReviewRequired", "TransactionBlocked",
-        )
+        for event_type in _NOTIFIED
         for user in (row.from_user_id, row.to_user_id)
         for channel in ("email", "sms", "push")
-    ]  # fmt: skip
-    return [
-        Step(
-            CONSUMERS, CLIENT, f"{found['channel']} to {found['user_id']}: {found['template']} ({found['state']})",
-            found["ended_at_us"] or found["claimed_at_us"],
-        )
-        for found in wide_store.fetch(NOTIFICATIONS, wanted).values()
-    ]  # fmt: skip
+    ]
+    steps = []
+    for found in wide_store.fetch(NOTIFICATIONS, wanted).values():
+        label = f"{found['channel']} to {found['user_id']}: {found['template']} ({found['state']})"
+        at_us = found["ended_at_us"] or found["claimed_at_us"]
+        steps.append(Step(CONSUMERS, CLIENT, label, at_us))
+    return steps
 
 
 def _time_us(text: str) -> int:

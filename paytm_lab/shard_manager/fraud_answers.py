@@ -1,4 +1,4 @@
-"""Fraud answers on their way back into the ledger, once per event id, in the ledger's transaction."""
+"""Fraud answers on their way into the ledger, once per event id, in the ledger's transaction."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _DECISION = {
 
 class AppliesFraud(Protocol):
     def apply_all(self, answers: Sequence[tuple[str, bytes, str, str]]) -> None:
-        """(event id, payment id, decision, rule) each; returns when all are durable, else raises."""
+        """(event id, payment id, decision, rule) each. Returns when all are durable, or raises."""
 
 
 class FraudAnswers:
-    """A handler on fraud_events. ``on_block`` is told the senders that a block froze, so that the fraud
-    side knows of them at once. ``counters``: review, block.
+    """A handler on fraud_events. ``on_block`` is told the senders that a block froze, so that the
+    fraud side knows of them at once. ``counters``: review, block.
     """
 
     def __init__(

@@ -28,12 +28,12 @@ Ack = Callable[[str, str], None]
 
 
 class Posted:
-    """What the callers saw, one place per payment that was given a payment id, in order of submission.
+    """What the callers saw, one place per payment that was given an id, in order of submission.
 
-    ``ids``: 16 bytes each, the id that the caller was answered with (a repeated key: the first one).
-    ``latency_ms``: from submission to the answer; nan when no answer came. ``submitted_s``: since the
-    run started. ``status``: the outcome's status, UNKNOWN, or '' where nothing was written; ``reason``
-    then holds the error's code.
+    ``ids``: 16 bytes each, the id that the caller was answered with (a repeated key: the first
+    one). ``latency_ms``: from submission to the answer; nan when no answer came. ``submitted_s``:
+    since the run started. ``status``: the outcome's status, UNKNOWN, or '' where nothing was
+    written; ``reason`` then holds the error's code.
     """
 
     def __init__(self) -> None:
@@ -72,11 +72,11 @@ class Posted:
 
 
 class LoadDriver:
-    """``in_flight``: payments that wait for their answer at a time (a closed loop). ``backlog`` is asked
-    now and then, and submission pauses while it is above ``backlog_max``: events then never lag far
-    behind, which bounds memory, disk and the time to drain. ``ack`` is called with (payment id, status)
-    as each answer arrives, in a writer's thread. ``give_up_s``: how long a payment that finds no room
-    is tried again before the run ends with that error.
+    """``in_flight``: payments that wait for their answer at a time (a closed loop). ``backlog`` is
+    asked now and then, and submission pauses while it is above ``backlog_max``: events then never
+    lag far behind, which bounds memory, disk and the time to drain. ``ack`` is called with (payment
+    id, status) as each answer arrives, in a writer's thread. ``give_up_s``: how long a payment that
+    finds no room is tried again before the run ends with that error.
     """
 
     def __init__(
@@ -153,7 +153,7 @@ class LoadDriver:
             if time.monotonic() > until:
                 raise OutboxFull(
                     f"events lag {self._backlog_max} behind and do not catch up",
-                    remedy="Start the relay and the consumers (paytm-lab relay, paytm-lab consume).",
+                    remedy="Start relay and consumers (paytm-lab relay, paytm-lab consume).",
                 )
             self._breathe()
 
@@ -189,7 +189,7 @@ class LoadDriver:
         self._wait_until(lambda: len(self._answered) > before, error.retry_after_s)
 
     def _retry(self, started: float) -> None:
-        """Payments that a full outbox refused: nothing was written for them, so they are sent again."""
+        """Payments that a full outbox refused: nothing was written, so they are sent again."""
         if self._again:
             self._hold_back()
             self._breathe()

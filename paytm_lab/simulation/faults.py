@@ -33,8 +33,8 @@ def crash_at(
     text: str, die: Callable[[], None], acknowledged: Callable[[], int] = lambda: 0
 ) -> tuple[str, Callable[[], None]]:
     """``POINT[:N][@ACKS]`` -> the point, and what to call there: it calls ``die`` when the point is
-    reached for the N-th time (the first) after ``ACKS`` payments (0) were ``acknowledged``. BadInput
-    for what is not written so, or a point that there is not.
+    reached for the N-th time (the first) after ``ACKS`` payments (0) were ``acknowledged``.
+    BadInput for what is not written so, or a point that there is not.
     """
     place, _, acks = text.partition("@")
     point, _, count = place.rpartition(":")
@@ -181,37 +181,37 @@ def _nothing() -> None:
 FAULTS: tuple[FaultKind, ...] = (
     FaultKind(
         "shard", "down",
-        "payments that touch the shard get 503 (shard_unavailable) at once; others go on; payments on"
-        " their way to it stay PENDING",
+        "payments that touch the shard get 503 (shard_unavailable) at once; others go on; payments"
+        " on their way to it stay PENDING",
         "when the shard answers again, recovery completes what was PENDING",
         _shard_down,
     ),
     FaultKind(
         "shard", "slow",
-        f"every commit of the shard takes {SLOW_COMMIT_S * 1e3:.0f} ms longer: batches grow, latency of"
-        " payments that touch it rises, the others keep theirs",
+        f"every commit of the shard takes {SLOW_COMMIT_S * 1e3:.0f} ms longer: batches grow,"
+        " latency of payments that touch it rises, the others keep theirs",
         "at once when the fault ends",
         _shard_slow,
     ),
     FaultKind(
         "shard", "lost-commit",
-        "one commit happens but its answer is lost: the writer looks which rows exist and answers from"
-        " them; nobody notices, nothing is posted twice",
+        "one commit happens but its answer is lost: the writer looks which rows exist and answers"
+        " from them; nobody notices, nothing is posted twice",
         "by itself: the batch runs again and finds its own rows",
         _lost_commit,
     ),
     FaultKind(
         "shard", "lost-commit-down",
-        "one commit's answer is lost and the shard stays away: callers hear 504 outcome_unknown with the"
-        " payment id",
-        "when the shard is back, a repeat with the same key answers the first outcome; recovery finishes"
-        " the rest",
+        "one commit's answer is lost and the shard stays away: callers hear 504 outcome_unknown"
+        " with the payment id",
+        "when the shard is back, a repeat with the same key answers the first outcome; recovery"
+        " finishes the rest",
         _lost_commit_down,
     ),
     *(
         FaultKind(
             "process", kind,
-            f"the process dies at {point}: callers in flight get no answer, money may be in transit",
+            f"the process dies at {point}: callers in flight hear nothing, money may be in transit",
             "opening the lab again recovers: every PENDING payment is completed or given back",
             _crash(point),
         )
@@ -219,8 +219,8 @@ FAULTS: tuple[FaultKind, ...] = (
     ),
     FaultKind(
         "relay", "stopped",
-        "payments go on, outboxes grow, consumers see nothing new; past outbox_rows_max new payments get"
-        " 503 (outbox_full)",
+        "payments go on, outboxes grow, consumers see nothing new; past outbox_rows_max new"
+        " payments get 503 (outbox_full)",
         "when the relay runs again the outboxes drain in order",
         _relay_stopped,
     ),
@@ -232,22 +232,22 @@ FAULTS: tuple[FaultKind, ...] = (
     ),
     FaultKind(
         "consumer", "dead",
-        "its lag grows by every event; what it does (scores, dashboards, notifications) stands still;"
-        " payments go on",
+        "its lag grows by every event; what it does (scores, dashboards, notifications) stands"
+        " still; payments go on",
         "when it is back it continues at its committed offsets; nothing is handled twice in effect",
         _consumer_dead,
     ),
     FaultKind(
         "payment_events", "poison",
-        "one message that is no event: each consumer tries it a bounded number of times, then sets it"
-        " aside in payment_events.dead_letter; the messages behind it are not held up for good",
+        "one message that is no event: each consumer tries it a bounded number of times, then sets"
+        " it aside in payment_events.dead_letter; the messages behind it are not held up for good",
         "by itself; the dead letter stays to be looked at",
         _poison,
     ),
     FaultKind(
         "cache", "gone",
-        "velocity counts and last scores are away: with the gate `after` payments are not touched, with"
-        " `before` each becomes what scorer_down says (review); money is never decided by the cache",
+        "velocity counts and last scores are away: with the gate `after` payments are not touched,"
+        " with `before` each becomes what scorer_down says (review); the cache never decides money",
         "when the cache is back counts start anew",
         _cache_gone,
     ),

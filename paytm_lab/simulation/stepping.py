@@ -1,7 +1,7 @@
 """A deterministic lab: one thread steps writers, relays and consumers in seeded order.
 
-The same seed gives the same interleaving on a simulated clock, through the same synchronous cores that
-threads loop over otherwise; another seed gives another interleaving.
+The same seed gives the same interleaving on a simulated clock, through the same synchronous cores
+that threads loop over otherwise; another seed gives another interleaving.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class Moved(NamedTuple):
 
 class Stepper:
     """``actors``: name -> a step that returns how much it did (0: nothing waited). ``clock`` moves
-    with the steps; ``history`` is every step that did something. An actor may itself wait for others (a
-    consumer for the ledger's answer): then only ``inner`` actors are stepped, so that none is entered
-    twice.
+    with the steps; ``history`` is every step that did something. An actor may itself wait for
+    others (a consumer for the ledger's answer): then only ``inner`` actors are stepped, so that
+    none is entered twice.
     """
 
     def __init__(
@@ -76,8 +76,8 @@ class Stepper:
             self._depth -= 1
 
     def drive(self, is_true: Callable[[], bool]) -> None:
-        """Step until the condition holds; Unavailable when nothing moves any more before it does, or
-        a fault ended the process (``crashed_at``).
+        """Step until the condition holds; Unavailable when nothing moves any more before it does,
+        or a fault ended the process (``crashed_at``).
         """
         idle = 0
         while not is_true():

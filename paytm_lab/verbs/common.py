@@ -84,12 +84,17 @@ class Source:
 
 @contextmanager
 def opened(common: Common, **options: Any) -> Iterator[Lab]:
-    """A lab on the common options' folder, checked beforehand; says its seed and what was recovered."""
+    """A lab on the common options' folder, checked beforehand; says what was recovered."""
     settings = common.settings()
     preflight.require(settings)
     with Lab(
-        common.profile, common.shards, settings.seed, settings.data_dir, quiet=common.quiet or None, **options
-    ) as lab:  # fmt: skip
+        common.profile,
+        common.shards,
+        settings.seed,
+        settings.data_dir,
+        quiet=common.quiet or None,
+        **options,
+    ) as lab:
         if lab.recovered is not None and lab.recovered.found:
             note(str(lab.recovered), common.quiet)
         yield lab
@@ -119,8 +124,9 @@ def _say_file(file: TransfersFile, data: Path, common: Common) -> None:
     quiet = common.quiet
     what = f" ({file.format_name} header)" if file.format_name else ""
     note(
-        f"{file.place}{what}: {file.accepted} payments of {format_rupees(file.amount_total_paise)} rupees"
-        f" accepted, {file.rejected} rows rejected, {file.collapsed} repeated",
+        f"{file.place}{what}: {file.accepted} payments of"
+        f" {format_rupees(file.amount_total_paise)} rupees accepted, {file.rejected} rows rejected,"
+        f" {file.collapsed} repeated",
         quiet,
     )
     if file.rejected:
@@ -128,7 +134,7 @@ def _say_file(file: TransfersFile, data: Path, common: Common) -> None:
         note(f"rejected rows with line and reason: {data / 'rejects.csv'} ({reasons})", quiet)
     note(f"opening balances: {file.opening_rule}", quiet)
     if file.notes:
-        note(str(file.notes), quiet)
+        note(" ".join(file.notes), quiet)
 
 
 def inherited_fd(number: int | None) -> int | None:

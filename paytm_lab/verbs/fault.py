@@ -44,11 +44,16 @@ def fault(common: Common, target: str | None, kind: str | None, seconds: float) 
 
 
 def _list(common: Common) -> int:
+    names = {"shard": "shard-N", "consumer": "consumer-NAME"}
     rows = [
-        {"target": f.target + ("-N" if f.target == "shard" else "-NAME" if f.target == "consumer" else ""),
-         "fault": f.kind, "what one sees": f.sight, "how it heals": f.heals}
-        for f in faults.FAULTS
-    ]  # fmt: skip
+        {
+            "target": names.get(fault.target, fault.target),
+            "fault": fault.kind,
+            "what one sees": fault.sight,
+            "how it heals": fault.heals,
+        }
+        for fault in faults.FAULTS
+    ]
     if common.as_json:
         print_json(rows)
     else:
@@ -138,7 +143,7 @@ class _Load:
             self._latency_ms.setdefault(phase, []).append((time.perf_counter() - started) * 1e3)
 
     def rows(self) -> list[dict[str, Any]]:
-        """One row a phase: what callers heard a second, median latency, and how far events lagged."""
+        """One row a phase: answers a second, median latency, and how far events lagged."""
         words = sorted({word for heard in self._heard.values() for word in heard})
         rows: list[dict[str, Any]] = []
         for phase in ("before", "during", "after"):
@@ -157,7 +162,7 @@ class _Load:
 
 
 def _crash(common: Common, found: faults.FaultKind) -> int:
-    """A real process, killed at the point; what it acknowledged before is what must be there after."""
+    """A real process, killed at the point; what it acknowledged must be there afterwards."""
     point = faults.CRASH_POINTS[found.kind]
     acknowledged = _run_child(common, point)
     started = time.monotonic()
@@ -186,12 +191,15 @@ def _crash(common: Common, found: faults.FaultKind) -> int:
 
 def _run_child(common: Common, point: str) -> dict[str, str]:
     readable, writable = os.pipe()
-    command = [
-        sys.executable, "-m", "paytm_lab.cli", "run", "--quiet", "--users", str(USERS), "--payments",
-        str(CHILD_PAYMENTS), "--data", str(common.data), "--in-flight", "64", "--ack-fd", str(writable),
-        "--crash-at", point,
-    ]  # fmt: skip
-    process = subprocess.Popen(command, pass_fds=(writable,), stdout=subprocess.DEVNULL)
+    verb = (
+        f"run --quiet --users {USERS} --payments {CHILD_PAYMENTS} --in-flight 64"
+        f" --ack-fd {writable} --crash-at {point} --data"
+    )
+    process = subprocess.Popen(  # noqa: S603 - this very program
+        [sys.executable, "-m", "paytm_lab.cli", *verb.split(), str(common.data)],
+        pass_fds=(writable,),
+        stdout=subprocess.DEVNULL,
+    )
     os.close(writable)
     acknowledged: dict[str, str] = {}
     with os.fdopen(readable, encoding="ascii") as acks:
@@ -204,7 +212,7 @@ def _run_child(common: Common, point: str) -> dict[str, str]:
 
 
 def _is_there(lab: Lab, payment: str, status: str) -> bool:
-    """The ledger has this payment, in the state that was acknowledged (or the one that PENDING led to)."""
+    """The ledger has this payment as it was acknowledged, or as PENDING ended."""
     raw = parse_payment_id(payment)
     rows = queries.payment_on_all_sides(lab.system.databases, lab.system.engine.source_of(raw), raw)
     if not rows:

@@ -1,7 +1,7 @@
 """A shard with a switch: the named faults of an embedded lab, between the ledger and the real file.
 
-On the servers the same faults are real (a stopped process, a cut connection); here the file cannot go
-away by itself, so this wrapper answers as a driver would.
+On the servers the same faults are real (a stopped process, a cut connection); here the file cannot
+go away by itself, so this wrapper answers as a driver would.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from paytm_lab.ports.shard_database import OutboxRow, ShardDatabase, ShardTransa
 
 
 class ShardSwitch:
-    """``down``: nothing answers. ``slow_s``: every commit takes so much longer. ``lose_commits``: so
-    many commits happen, but their answer is lost; ``then_down``: and the shard stays away after.
+    """``down``: nothing answers. ``slow_s``: every commit takes so much longer. ``lose_commits``:
+    so many commits happen, but their answer is lost; ``then_down``: and the shard stays away after.
     """
 
     def __init__(self) -> None:
