@@ -107,6 +107,7 @@ class ConsumerRunner:
         self._pending: deque[_Chunk] = deque()
         self._waits_in_row = 0
         self._not_before_s = float("-inf")
+        self._rewind = False
         self._consumer: LogConsumer | None = None
 
     def step(self, timeout_s: float = 0.0) -> int:
@@ -126,6 +127,8 @@ class ConsumerRunner:
             self._drop_lost(consumer)
         if waiting:
             return 0
+        if self._rewind:
+            self._read_again(consumer)
         if not self._pending:
             records = consumer.poll(self._records_max, timeout_s)
             if not records:
@@ -153,14 +156,26 @@ class ConsumerRunner:
             chunk.records = [r for r in chunk.records if (r.topic, r.partition) in mine]
         self._pending = deque(chunk for chunk in self._pending if chunk.records)
 
+    def _read_again(self, consumer: LogConsumer) -> None:
+        """After a commit that was refused: perhaps a partition was lost, and perhaps it came back
+        since, further on. Only what the group committed says where to go on.
+        """
+        self._pending.clear()
+        offsets: dict[TopicPartition, int] = {}
+        for topic in self.topics:
+            starts = self._log.start_offsets(topic)
+            for partition, done in enumerate(self._log.committed(self.group, topic)):
+                start = starts[partition]
+                offsets[TopicPartition(topic, partition)] = start if done is None else done
+        consumer.seek(offsets)
+        self._rewind = False
+
     def _attempt(self, consumer: LogConsumer, chunk: _Chunk) -> _Outcome:
         given_up = 0
         try:
             self._handler.handle(chunk.records)
             self.error = None
-        except (
-            Exception
-        ) as error:  # what a handler does not know how to handle is the record's fault
+        except Exception as error:  # whatever it is: unless a part is away, it is about a record
             self.error = error
             if _is_away(error):
                 return self._wait(error)
@@ -180,8 +195,8 @@ class ConsumerRunner:
         try:
             consumer.commit(_next_offsets(chunk.records))
         except (Unavailable, StoreError) as error:
-            # Perhaps a partition was lost; the next step sees which, and handles the others again.
             self.error = error
+            self._rewind = True
             return self._wait(error)
         self.counts.dead_lettered += given_up
         self.counts.handled += len(chunk.records) - given_up

@@ -354,6 +354,26 @@ def _require_order_by_key(records: Sequence[Record]) -> None:
         last[r.key] = number
 
 
+def test_two_clients_that_append_in_turns_see_one_log(log: EventLog, make_event_log: Make) -> None:
+    clients = [log, make_event_log()]
+    consumers = [
+        client.consumer(group, [TOPIC]) for client, group in zip(clients, "gh", strict=True)
+    ]
+    expected = []
+    for i in range(60):
+        value = b"%d" % i
+        clients[i % 3 % 2].append([Message(TOPIC, "one key", value)])
+        expected.append(value)
+        if i % 7 == 0:
+            for consumer in consumers:
+                consumer.poll(3, 0.0)
+    for client, consumer in zip(clients, consumers, strict=True):
+        assert [r.value for r in everything(client)] == expected
+        assert [r.offset for r in everything(client)] == list(range(60))
+        consumer.seek({TopicPartition(TOPIC, p): 0 for p in range(8)})
+        assert [r.value for r in drain(consumer, 60, records_max=7)] == expected
+
+
 def test_two_processes_append_while_a_third_consumes(
     log: EventLog, start: Callable[..., Process]
 ) -> None:

@@ -16,7 +16,7 @@ from paytm_lab.core.clock import SimulatedClock
 from paytm_lab.core.errors import DuplicateKey, LockTimeout, StorageFull, Unavailable
 from paytm_lab.messaging.consumer import BACKOFF_S_MAX, HANDLED, ConsumerRunner
 from paytm_lab.messaging.topics import create_topics, dead_letter
-from paytm_lab.ports.event_log import Message, Record
+from paytm_lab.ports.event_log import Message, Record, TopicPartition
 
 TOPIC = "payment_events"
 
@@ -242,6 +242,26 @@ def test_a_refused_commit_is_not_counted_and_the_rest_is_handled(world: World) -
     assert world.run() == 50
     assert {r.value for r in world.recorder.handled} == set(values)
     assert world.runner.counts.handled == 50
+
+
+def test_a_partition_that_was_lost_and_came_back_goes_on_where_the_other_stopped(
+    world: World,
+) -> None:
+    world.append(100)
+    world.recorder.failure = lambda: Unavailable("away")
+    assert world.runner.step() == 0
+    other = world.log.consumer("g", [TOPIC])
+    world.clock.advance(31)
+    world.append(50, first=100)
+    records = other.poll(1_000, 0.0)
+    other.commit({TopicPartition(TOPIC, r.partition): r.offset + 1 for r in records})
+    other.close()
+    world.recorder.failure = None
+    more = world.append(20, first=150)
+    world.run()
+    assert world.runner.counts.handled == 20
+    assert {r.value for r in world.recorder.handled} >= set(more)
+    assert world.log.committed("g", TOPIC) == world.log.end_offsets(TOPIC)
 
 
 def test_a_dead_letter_that_cannot_be_stored_waits(world: World) -> None:

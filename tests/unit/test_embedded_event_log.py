@@ -6,9 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from paytm_lab.backends.embedded.consumer_group import fair_share
 from paytm_lab.backends.embedded.event_log import EmbeddedEventLog
+from paytm_lab.backends.embedded.log_consumer import EmbeddedConsumer
 from paytm_lab.backends.embedded.topic_file import partition_of
 from paytm_lab.core.clock import SimulatedClock
 from paytm_lab.core.errors import (
@@ -18,7 +21,7 @@ from paytm_lab.core.errors import (
     TransientStoreError,
     Unavailable,
 )
-from paytm_lab.ports.event_log import Message, TopicPartition
+from paytm_lab.ports.event_log import Message, Record, TopicPartition
 
 LEASE_S = 10.0
 
@@ -71,6 +74,27 @@ def test_a_member_that_hangs_loses_its_partitions_when_its_lease_is_over(
     assert len(hung.assignment()) == len(other.assignment()) == 2
 
 
+def test_what_was_read_before_a_loss_is_not_committed_after_it(
+    log: EmbeddedEventLog, clock: SimulatedClock
+) -> None:
+    log.append([Message("t", str(i), b"x") for i in range(40)])
+    hung = log.consumer("g", ["t"])
+    early = {r.partition: r.offset + 1 for r in hung.poll(10, 0.0)}
+    other = log.consumer("g", ["t"])
+    clock.advance(LEASE_S + 1)
+    done = {TopicPartition("t", r.partition): r.offset + 1 for r in other.poll(100, 0.0)}
+    other.commit(done)
+    other.close()
+    hung.poll(0, 0.0)  # it has all partitions again, and never knew that it lost them
+    assert len(hung.assignment()) == 4
+    with pytest.raises(TransientStoreError, match="lost"):
+        hung.commit({TopicPartition("t", p): offset for p, offset in early.items()})
+    assert log.committed("g", "t") == log.end_offsets("t")
+    hung.seek(dict.fromkeys(done, 0))  # going back on purpose is allowed
+    hung.commit(dict.fromkeys(done, 0))
+    assert log.committed("g", "t") == [0, 0, 0, 0]
+
+
 def test_polling_keeps_a_lease(log: EmbeddedEventLog, clock: SimulatedClock) -> None:
     members = [log.consumer("g", ["t"]) for _ in range(2)]
     for _ in range(3):
@@ -117,6 +141,84 @@ def test_the_same_steps_give_the_same_records(tmp_path: Path) -> None:
         return seen
 
     assert run("one") == run("two")
+
+
+class Group:
+    """Members of one group over two clients of one log, and what was delivered to any of them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.clock = SimulatedClock()
+        self.clients = [EmbeddedEventLog(folder, self.clock, lease_s=LEASE_S) for _ in range(2)]
+        self.clients[0].create_topics({"t": 3})
+        self.members: list[EmbeddedConsumer] = []
+        self.polled: dict[int, list[Record]] = {}
+        self.delivered: set[tuple[int, int]] = set()
+        self.appended = 0
+        self.refused = 0
+
+    def act(self, act: str, number: int) -> None:
+        if act == "append":
+            log = self.clients[number % 2]
+            log.append([Message("t", str(self.appended + i), b"") for i in range(number)])
+            self.appended += number
+        elif act == "join":
+            if len(self.members) < 5:
+                self.members.append(self.clients[number % 2].consumer("g", ["t"]))
+        elif act == "pass":
+            self.clock.advance(number)
+        elif self.members:
+            member = self.members[number % len(self.members)]
+            getattr(self, act)(member)
+
+    def poll(self, member: EmbeddedConsumer) -> None:
+        records = member.poll(3, 0.0)
+        self.polled.setdefault(id(member), []).extend(records)
+        self.delivered |= {(r.partition, r.offset) for r in records}
+
+    def commit(self, member: EmbeddedConsumer) -> None:
+        records = self.polled.pop(id(member), [])
+        try:
+            member.commit({TopicPartition("t", r.partition): r.offset + 1 for r in records})
+        except TransientStoreError:
+            self.refused += 1
+
+    def leave(self, member: EmbeddedConsumer) -> None:
+        member.close()
+        self.members.remove(member)
+        self.polled.pop(id(member), None)
+
+    def committed(self) -> list[int]:
+        return [offset or 0 for offset in self.clients[0].committed("g", "t")]
+
+
+ACTS = ["append", "join", "poll", "poll", "poll", "commit", "commit", "leave", "pass"]
+
+
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.sampled_from(ACTS), st.integers(1, 12)), max_size=60))
+def test_whatever_members_do_nothing_uncommitted_is_skipped(
+    tmp_path_factory: pytest.TempPathFactory, history: list[tuple[str, int]]
+) -> None:
+    group = Group(tmp_path_factory.mktemp("group"))
+    before = [0, 0, 0]
+    for act, number in history:
+        group.act(act, number)
+        committed = group.committed()
+        assert all(new >= old for new, old in zip(committed, before, strict=True))
+        for partition, offset in enumerate(committed):
+            assert {(partition, o) for o in range(offset)} <= group.delivered
+        before = committed
+    for member in list(group.members):
+        group.leave(member)
+    last = group.clients[1].consumer("g", ["t"])
+    rest: list[tuple[int, int]] = []
+    while records := last.poll(10_000, 0.0):
+        rest += [(r.partition, r.offset) for r in records]
+    ends = group.clients[1].end_offsets("t")
+    assert sorted(rest) == [(p, o) for p in range(3) for o in range(before[p], ends[p])]
+    assert sum(ends) == group.appended
+    for client in group.clients:
+        client.close()
 
 
 @pytest.mark.parametrize("partitions", [1, 4, 8, 9])

@@ -14,12 +14,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from paytm_lab.backends.embedded.consumer_group import (
-    Arrivals,
-    EmbeddedConsumer,
-    GroupFile,
-    Instance,
-)
+from paytm_lab.backends.embedded.consumer_group import GroupFile, Instance
+from paytm_lab.backends.embedded.log_consumer import Arrivals, EmbeddedConsumer
 from paytm_lab.backends.embedded.sqlite_files import make_directory
 from paytm_lab.backends.embedded.topic_file import TopicFile
 from paytm_lab.core.clock import Clock, SystemClock
