@@ -100,23 +100,54 @@ def print_json(value: Any) -> None:
 
 
 def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> None:
-    """Rows as a table; the first row's names are the columns unless they are given."""
+    """Rows as a table; the first row's names are the columns unless they are given.
+
+    A terminal's width is kept by folding, nothing is cut off; elsewhere each row is one line.
+    """
     if not rows:
         return
     names = list(columns or rows[0])
-    shown = Table(*names, box=None, header_style="bold", pad_edge=False)
+    if not _stdout.is_terminal:
+        say(_plain(rows, names))
+        return
+    shown = Table(box=None, header_style="bold", pad_edge=False)
+    for name in names:
+        # Words instead of underscores: a heading folds between its words.
+        shown.add_column(name.replace("_", " "), overflow="fold")
     for row in rows:
         shown.add_row(*(_cell(row.get(name, "")) for name in names))
     _stdout.print(shown)
 
 
+def _plain(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
+    """Aligned columns, numbers to the right, as wide as they need to be."""
+    lines = [names, *([_words(row.get(name, "")) for name in names] for row in rows)]
+    widths = [max(len(line[at]) for line in lines) for at in range(len(names))]
+    right = [all(_is_number(row.get(name, "")) for row in rows) for name in names]
+    return "\n".join(
+        "  ".join(
+            word.rjust(width) if to_right else word.ljust(width)
+            for word, width, to_right in zip(line, widths, right, strict=True)
+        ).rstrip()
+        for line in lines
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _words(value: Any) -> str:
+    if not _is_number(value):
+        return str(value)
+    return f"{value:,.4g}" if isinstance(value, float) else f"{value:,}"
+
+
 def _cell(value: Any) -> Text:
-    if isinstance(value, float):
-        return Text(f"{value:,.4g}", justify="right")
-    if isinstance(value, int) and not isinstance(value, bool):
-        return Text(f"{value:,}", justify="right")
-    text = str(value)
-    return Text(text, style=_STATE_STYLE.get(text, ""))
+    words = _words(value)
+    if _is_number(value):
+        return Text(words, justify="right")
+    return Text(words, style=_STATE_STYLE.get(words, ""))
 
 
 def print_audit(report: Any, quiet: bool = False) -> None:

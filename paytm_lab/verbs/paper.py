@@ -8,8 +8,8 @@ from pathlib import Path
 from paytm_lab.config import describe
 from paytm_lab.core.errors import InvalidSetting
 from paytm_lab.simulation.payments import Workload
+from paytm_lab.simulation.simulate import COLUMNS_SHOWN, write_csv
 from paytm_lab.simulation.simulate import simulate as simulate_shards
-from paytm_lab.simulation.simulate import write_csv
 from paytm_lab.terminal import bars, note, print_json, say, table
 from paytm_lab.verbs.common import Common
 
@@ -35,7 +35,7 @@ def simulate(
     if common.as_json:
         print_json({"seed": seed, "rows": rows})
     else:
-        table(rows)
+        table(rows, COLUMNS_SHOWN)
     return 0
 
 
