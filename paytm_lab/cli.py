@@ -1,4 +1,7 @@
-"""The command line: parse, build the call, hand it over to ``verbs``. The same verbs serve people and CI."""
+"""The command line: parse, build the call, hand it over to ``verbs``.
+
+The same verbs serve people and CI.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,23 @@ from typing import Annotated, Any
 
 import typer
 
+from paytm_lab.options import (
+    CrashAt,
+    Data,
+    InFlight,
+    Json,
+    Mapping,
+    Opening,
+    Payments,
+    Profile,
+    Quiet,
+    Seed,
+    Shards,
+    Share,
+    Transfers,
+    Users,
+    Zipf,
+)
 from paytm_lab.terminal import errors_in_words
 
 app = typer.Typer(
@@ -16,69 +36,14 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     help=(
-        "A lab around a real sharded payment system: run it, break it, audit it, read what happened.\n\n"
-        "Start with [bold]paytm-lab report[/bold], or [bold]paytm-lab run --users 1000 --payments 5000[/bold]."
-        "\n\nExit codes: 0 done and clean, 1 the audit found something, 2 bad usage or input, 3 a needed part"
-        " is missing or down, 4 the verdict is unknown."
+        "A lab around a real sharded payment system: run it, break it, audit it,"
+        " read what happened."
+        "\n\nStart with [bold]paytm-lab report[/bold], or"
+        " [bold]paytm-lab run --users 1000 --payments 5000[/bold]."
+        "\n\nExit codes: 0 done and clean, 1 the audit found something, 2 bad usage or input,"
+        " 3 a needed part is missing or down, 4 the verdict is unknown."
     ),
 )
-
-Profile = Annotated[str, typer.Option(help="Which backends: embedded (nothing to start).")]
-Data = Annotated[
-    Path | None,
-    typer.Option(
-        help="Folder with all state of a lab.", show_default="a folder of the user's data directory"
-    ),
-]
-Seed = Annotated[
-    int | None, typer.Option(help="Seed of everything random; drawn and printed when not given.")
-]
-Shards = Annotated[
-    int | None, typer.Option(help="Shards of a new lab (default 4); an existing one keeps its own.")
-]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Results only: no progress, no hints.")]
-Json = Annotated[bool, typer.Option("--json", help="The result as one JSON line.")]
-Users = Annotated[int, typer.Option(help="Users '1'..'N' of a generated workload.")]
-Payments = Annotated[int, typer.Option(help="Payments of a generated workload.")]
-Zipf = Annotated[
-    float, typer.Option("--zipf-s", help="How unequal activity is; 0: all users alike.")
-]
-Share = Annotated[
-    float | None,
-    typer.Option(
-        "--cross-shard-share",
-        help="Share of payments between two shards, 0..1.",
-        show_default="left to chance",
-    ),
-]
-Transfers = Annotated[
-    str | None,
-    typer.Option(
-        metavar="FILE.csv",
-        help="Your own payments ('-': standard input). PaySim, AMLSim and Fraud-Detection-Handbook headers are known.",
-    ),
-]
-Mapping = Annotated[
-    str | None,
-    typer.Option(
-        "--map",
-        metavar="from=COL,to=COL,amount=COL,...",
-        help="Which column is what (also id, time, opening).",
-    ),
-]
-Opening = Annotated[
-    str | None,
-    typer.Option(
-        "--opening-balance",
-        metavar="RUPEES",
-        help="Opening balance of every user of the file.",
-        show_default="a mapped column, else just enough",
-    ),
-]
-CrashAt = Annotated[str | None, typer.Option(hidden=True, metavar="POINT[:N][@ACKS]")]
-InFlight = Annotated[
-    int, typer.Option(min=1, max=1_000_000, help="Payments that wait for their answer at a time.")
-]
 
 
 def _common(
@@ -127,7 +92,8 @@ def run(
         bool,
         typer.Option(
             "--deterministic",
-            help="One thread, a simulated clock: the same seed repeats every event; prints their hash.",
+            help="One thread, a simulated clock: the same seed repeats every event;"
+            " prints their hash.",
         ),
     ] = False,
     fraud_gate: Annotated[
@@ -155,8 +121,8 @@ def run(
 ) -> None:
     """Post payments, relay and consume their events, audit, print the verdict.
 
-    A file's payments have keys: running the same file again posts nothing. Rows that are no payments are
-    listed in rejects.csv in the data folder.
+    A file's payments have keys: running the same file again posts nothing. Rows that are no
+    payments are listed in rejects.csv in the data folder.
     """
     from paytm_lab.verbs import run as verb
 
@@ -196,7 +162,7 @@ def report(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Payments in, audited ledger and report out: one linked site that opens from the disk, offline.
+    """Payments in, audited ledger and report out: one linked site that opens without a network.
 
     Without --data the lab is a fresh one inside the report's folder.
     """
@@ -223,7 +189,7 @@ def audit(
     mode: Annotated[
         str,
         typer.Option(
-            help="quiescent: drain first, then demand that nothing is pending; live: audit under load."
+            help="quiescent: drain, then demand that nothing is pending; live: audit under load."
         ),
     ] = "quiescent",
     profile: Profile = "embedded",
@@ -334,7 +300,7 @@ def fault(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Break something by name under load: see it, heal it, audit. Without a name: the list of faults."""
+    """Break something by name under load: see it, heal it, audit. Without a name: the faults."""
     from paytm_lab.verbs import fault as verb
 
     with errors_in_words(as_json):
@@ -357,7 +323,7 @@ def simulate(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """What a workload would do to shards under each strategy, on paper: balance, crossings, movement."""
+    """What a workload would do to shards under each strategy, on paper."""
     from paytm_lab.verbs import paper as verb
 
     with errors_in_words(as_json):

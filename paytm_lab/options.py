@@ -1,0 +1,66 @@
+"""The options that several verbs of the command line share. Defaults stand with each verb."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Profile = Annotated[str, typer.Option(help="Which backends: embedded (nothing to start).")]
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder with all state of a lab.", show_default="a folder of the user's data directory"
+    ),
+]
+Seed = Annotated[
+    int | None, typer.Option(help="Seed of everything random; drawn and printed when not given.")
+]
+Shards = Annotated[
+    int | None, typer.Option(help="Shards of a new lab (default 4); an existing one keeps its own.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Results only: no progress, no hints.")]
+Json = Annotated[bool, typer.Option("--json", help="The result as one JSON line.")]
+Users = Annotated[int, typer.Option(help="Users '1'..'N' of a generated workload.")]
+Payments = Annotated[int, typer.Option(help="Payments of a generated workload.")]
+Zipf = Annotated[
+    float, typer.Option("--zipf-s", help="How unequal activity is; 0: all users alike.")
+]
+Share = Annotated[
+    float | None,
+    typer.Option(
+        "--cross-shard-share",
+        help="Share of payments between two shards, 0..1.",
+        show_default="left to chance",
+    ),
+]
+Transfers = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE.csv",
+        help="Your own payments ('-': standard input). The headers of PaySim, AMLSim and the"
+        " Fraud-Detection-Handbook are known.",
+    ),
+]
+Mapping = Annotated[
+    str | None,
+    typer.Option(
+        "--map",
+        metavar="from=COL,to=COL,amount=COL,...",
+        help="Which column is what (also id, time, opening).",
+    ),
+]
+Opening = Annotated[
+    str | None,
+    typer.Option(
+        "--opening-balance",
+        metavar="RUPEES",
+        help="Opening balance of every user of the file.",
+        show_default="a mapped column, else just enough",
+    ),
+]
+CrashAt = Annotated[str | None, typer.Option(hidden=True, metavar="POINT[:N][@ACKS]")]
+InFlight = Annotated[
+    int, typer.Option(min=1, max=1_000_000, help="Payments that wait for their answer at a time.")
+]
