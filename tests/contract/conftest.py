@@ -22,6 +22,7 @@ from paytm_lab.ports.coordination import Coordination
 from paytm_lab.ports.event_log import EventLog
 from paytm_lab.ports.shard_database import ShardDatabase, ShardMeta
 from paytm_lab.ports.wide_store import WideStore
+from tests.contract import event_log_world
 
 
 @pytest.fixture(params=["embedded"])
@@ -129,3 +130,25 @@ def make_shard_database(shard_place: str) -> Iterator[Callable[[], ShardDatabase
             return client
 
         yield make
+
+
+@pytest.fixture
+def log(make_event_log: Callable[[], EventLog]) -> EventLog:
+    log = make_event_log()
+    log.create_topics({event_log_world.TOPIC: 8, "fraud_events": 4})
+    return log
+
+
+@pytest.fixture
+def start_on_log(
+    profile: str, event_log_place: str
+) -> Iterator[Callable[..., event_log_world.Process]]:
+    """Starts processes that use the same log, and kills them at the end."""
+    with ExitStack() as processes:
+
+        def start(command: str, *arguments: str) -> event_log_world.Process:
+            process = event_log_world.Process(profile, event_log_place, command, *arguments)
+            processes.callback(process.kill)
+            return process
+
+        yield start
