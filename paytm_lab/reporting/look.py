@@ -51,8 +51,11 @@ def figure(
     """
     below = f"measured on: {profile}" + (f" · {note}" if note else "")
     named = [t.name for t in traces if getattr(t, "showlegend", False) is not False and t.name]
-    wide = _heading(title, below, named, WIDE_CHARS, 760, height, head)
-    small = _heading(title, below, named, NARROW_CHARS, 330, height, head_narrow or head)
+    # The legend stands over the plot, so what the axis' labels take is lost to it.
+    labels = [str(y) for t in traces if getattr(t, "orientation", "") == "h" for y in t.y]
+    left = 30 + 7 * max(map(len, labels), default=4)
+    wide = _heading(title, below, named, WIDE_CHARS, 760 - left, height, head)
+    small = _heading(title, below, named, NARROW_CHARS, 350 - left, height, head_narrow or head)
     fig = go.Figure(data=list(traces))
     fig.update_layout(
         template="none",
@@ -99,8 +102,7 @@ def _heading(
     """Title, subtitle, and the room that they and the legend take: nothing may overlap."""
     title_lines = textwrap.wrap(title, chars[0])
     note_lines = textwrap.wrap(below, chars[1])
-    # An entry of the legend is a 40 pixel mark and its words.
-    legend = -(-sum(40 + 7 * len(name) for name in named) // width) if len(named) > 1 else 0
+    legend = _legend_lines(named, width)
     # Plotly sets a title of several lines about half a line too high.
     pad = 14 if len(title_lines) == 1 else 24
     top = 18 + pad + 21 * len(title_lines) + 16 * len(note_lines) + 21 * legend + head
@@ -113,6 +115,18 @@ def _heading(
         "margin": {"t": top},
         "height": height + top,
     }
+
+
+def _legend_lines(named: Sequence[str], width: int) -> int:
+    """Lines that a legend takes: each entry a 45 pixel mark and its words; if they do not fit into
+    one line, columns as wide as the widest.
+    """
+    if len(named) < 2:
+        return 0
+    sizes = [45 + 7 * len(name) for name in named]
+    if sum(sizes) <= width:
+        return 1
+    return -(-len(named) // max(1, width // max(sizes)))
 
 
 _TITLE = {
