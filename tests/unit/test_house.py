@@ -23,7 +23,6 @@ LONG_FILES = {
     "paytm_lab/backends/embedded/shard_database.py": 440,
     "paytm_lab/lab.py": 630,
     "paytm_lab/ledger/shard_writer.py": 480,
-    "paytm_lab/ledger/transfers.py": 490,
     "paytm_lab/wiring.py": 480,
 }
 LONG_FUNCTIONS = {
