@@ -1,4 +1,4 @@
-"""Runs notebooks and keeps their outputs: `python scripts/record_notebooks.py [notebooks/00_*.ipynb ...]`.
+"""Runs notebooks and keeps their outputs: `python scripts/record_notebooks.py [NOTEBOOK ...]`.
 
 What differs from run to run only by accident (papermill's times, versions) is left out, so that a
 diff shows what changed.
