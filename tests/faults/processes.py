@@ -95,12 +95,17 @@ class Ended(NamedTuple):
 
 
 def run_child(
-    folder: Path, file: Path, *, crash_at: str | None = None, kill_after_acks: int | None = None
+    folder: Path,
+    file: Path,
+    *,
+    crash_at: str | None = None,
+    kill_after_acks: int | None = None,
+    more: Sequence[str] = (),
 ) -> Ended:
-    """``paytm-lab run`` on a file until it ends; killed by itself at a point, or by us after acks."""
+    """``paytm-lab run`` on a file to its end; killed by itself at a point, or by us after acks."""
     readable, writable = os.pipe()
     words = ["run", "--quiet", "--transfers", str(file), *OPENING_OPTIONS, "--data", str(folder)]
-    words += ["--in-flight", "64", "--ack-fd", str(writable)]
+    words += ["--in-flight", "64", "--ack-fd", str(writable), *more]
     words += ["--crash-at", crash_at] if crash_at else []
     process = start(*words, pass_fds=(writable,))
     os.close(writable)
@@ -115,7 +120,7 @@ def run_child(
 
 
 class Ledger:
-    """All shards' rows by plain SQL: payment id -> role -> row, and the users' entries by payment."""
+    """All shards by plain SQL: payment id -> role -> row, and the users' entries by payment."""
 
     def __init__(self, folder: Path) -> None:
         self.payments: dict[str, dict[str, Any]] = defaultdict(dict)

@@ -6,7 +6,6 @@ as they happen and dies at a point of the protocol, or at any moment, after 500 
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 from collections import Counter
@@ -18,6 +17,7 @@ import pytest
 
 from paytm_lab import Lab
 from paytm_lab.config import PREFIX
+from paytm_lab.messaging.topics import GROUPS
 from paytm_lab.simulation.faults import CRASH_POINTS
 from tests.faults import processes
 from tests.faults.processes import Ledger, expected_balances, make_rows, run_child, write_file
@@ -85,9 +85,7 @@ def test_kill_dash_nine(
             since_recovery = 0
         file = write_file(tmp_path / "part.csv", rows[-ROWS_A_KILL:])
         if kill == ANY_MOMENT:
-            ended = run_child(
-                data, file, kill_after_acks=rng.randrange(ACKS_MIN, ROWS_A_KILL - 100)
-            )
+            ended = run_child(data, file, kill_after_acks=rng.randrange(ACKS_MIN, 900))
         elif opening:
             ended = run_child(data, file, crash_at=kill.removeprefix(OPENING))
         else:
@@ -101,7 +99,8 @@ def test_kill_dash_nine(
         if number + 1 < len(chain.kills) and chain.kills[number + 1].startswith(OPENING):
             continue
         with Lab(data=data) as lab:
-            assert kill != RECOVERED_FROM or lab.recovered is not None and lab.recovered.found
+            assert lab.recovered is not None
+            assert lab.recovered.found or kill != RECOVERED_FROM
             lab.audit().require_clean()
             ledger = Ledger(data)
             ledger.require_acknowledged(acknowledged)
@@ -118,5 +117,50 @@ def test_kill_dash_nine(
         assert ledger.balances == expected_balances(rows)
         possible_repeats = processes.require_effects_once(lab, ledger)
     print(f"{kills.total()} kills after {len(acknowledged)} acknowledged payments")
+    print(f"notifications that may have been sent twice: {possible_repeats}")
+    record_property("kills", dict(kills))
+
+
+# Batches this small make several of them of a few hundred payments.
+SMALL_BATCHES = {
+    f"{PREFIX}RELAY_BATCH_ROWS_MAX": "150",
+    f"{PREFIX}CONSUMER_BATCH_RECORDS_MAX": "150",
+}
+
+
+@pytest.mark.slow
+def test_relays_and_consumers_as_processes_of_their_own_die_and_go_on(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    record_property: Callable[[str, object], None],
+) -> None:
+    for name, value in (processes.ENVIRONMENT | SMALL_BATCHES).items():
+        monkeypatch.setenv(name, value)
+    data, rows = tmp_path / "lab", make_rows(700, 5, "p")
+    processes.prepare(data)
+    file = write_file(tmp_path / "file.csv", rows)
+    posted = run_child(data, file, more=("--no-relay", "--no-consumers"))
+    assert (posted.returncode, len(posted.acks)) == (0, len(rows))
+    workers = {"relay": ["relay"], **{group: ["consume", group] for group in GROUPS}}
+    kills: Counter[str] = Counter()
+    for round_ in range(2):
+        dying = {}
+        for name, words in workers.items():
+            point = "relay:acked:2" if name == "relay" else f"consumer:handled:{1 + round_}"
+            words = [*words, "--data", str(data), "--quiet", "--crash-at", point]
+            dying[name] = processes.start(*words)
+        for name, process in dying.items():
+            assert process.wait(processes.TIMEOUT_S) == -signal.SIGKILL, name
+            kills["relay:acked" if name == "relay" else "consumer:handled"] += 1
+    for verb in ("relay", "consume"):  # what they left over, to its end
+        words = [verb, "--until-drained", "--data", str(data), "--quiet"]
+        assert processes.start(*words).wait(processes.TIMEOUT_S) == 0
+    with Lab(data=data) as lab:
+        lab.audit().require_clean()
+        ledger = Ledger(data)
+        ledger.require_acknowledged(posted.acks)
+        ledger.require_applied_once()
+        assert ledger.balances == expected_balances(rows)
+        possible_repeats = processes.require_effects_once(lab, ledger)
     print(f"notifications that may have been sent twice: {possible_repeats}")
     record_property("kills", dict(kills))
