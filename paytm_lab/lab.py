@@ -52,7 +52,7 @@ ACCOUNTS_IN_FLIGHT = 2048
 
 
 class Ticket:
-    """A submitted payment. ``outcome`` is None until the ledger answered; errors are kept as ``error``."""
+    """A submitted payment. ``outcome``: None until the ledger answered; an error is kept as ``error``."""
 
     def __init__(self, payment_id: str) -> None:
         self.payment_id = payment_id
@@ -79,10 +79,11 @@ class Lab:
 
     ``seed``: of everything random (None: drawn; see ``lab.seed``). ``deterministic``: no threads, a
     simulated clock; ``step`` moves one part at a time and the same seed repeats every event. More
-    settings by name (``fraud_gate="before"``): see ``paytm-lab config``. ``relay`` and ``consumers``
-    (None: all) say which workers run beside the writers. ``fault_points``: what to call at named
-    points of the protocol, from the opening on (see simulation/faults.py). ``read_only``: no writers, no workers, no
-    recovery; what lies in ``data`` can be looked at, audited, traced and replayed.
+    settings by name (``fraud_gate="before"``): see ``paytm-lab config``. ``relay`` and
+    ``consumers`` (None: all) say which workers run beside the writers. ``fault_points``: what to
+    call at named points of the protocol, from the opening on (see simulation/faults.py).
+    ``read_only``: no writers, no workers, no recovery; what lies in ``data`` can be looked at,
+    audited, traced and replayed.
     """
 
     def __init__(
@@ -156,13 +157,13 @@ class Lab:
             shutil.rmtree(self._temporary, ignore_errors=True)
 
     def crash(self) -> None:
-        """Lose everything in memory, as ``kill -9`` of the process would. ``recover`` opens it again."""
+        """Lose everything in memory, as ``kill -9`` would. ``recover`` opens the lab again."""
         system, self._system = self.system, None
         system.kill()
         system.close()
 
     def recover(self) -> RecoveryReport:
-        """Open the lab again after a crash (or look for PENDING payments now); what recovery did."""
+        """Open the lab again after a crash, or look for PENDING payments now; what was done."""
         if self._system is not None and self.crashed_at:
             self.crash()
         self.crashed_at = ""
@@ -267,7 +268,7 @@ class Lab:
         return self._set_state(user_id, "active")
 
     def close_account(self, user_id: str) -> Outcome:
-        """Close for good; needs balance, holds and pending payments at zero, else the reason says why."""
+        """Close for good, or the reason why not: balance, holds, pending payments must be zero."""
         return self._set_state(user_id, "closed")
 
     def _set_state(self, user_id: str, state: str) -> Outcome:
@@ -384,7 +385,8 @@ class Lab:
             openings, batches, total = what.openings(), what.rows(), what.accepted
         self.open_accounts(openings, progress)
         if drain:
-            self.drain(progress)  # the accounts' own events are no part of what the run is timed for
+            # The accounts' own events are no part of what the run is timed for.
+            self.drain(progress)
         marks = queries.payment_marks(system.databases.values())
         started = time.perf_counter()
         posted = self._post(batches, total, in_flight, ack, progress)
@@ -408,7 +410,7 @@ class Lab:
         return self._result(figures, marks, posted.latency_by_payment())
 
     def last_run(self) -> RunResult:
-        """The run that was made last in this lab's folder, by whichever process; BadInput if none."""
+        """The last run in this lab's folder, by whichever process; BadInput if there is none."""
         return self._result(*last_run.load(self.data))
 
     def _result(
@@ -546,7 +548,7 @@ class Lab:
         return replay(self.system.log, self.system.databases)
 
     def state_hash(self) -> str:
-        """One hash of all events in the log and all balances: equal for equal seeds when deterministic."""
+        """One hash of all events and balances: equal for equal seeds when deterministic."""
         digest = blake2b(digest_size=16)
         for event in self.system.all_records():
             digest.update(f"{event.topic}/{event.partition}/{event.offset}:".encode())
@@ -559,7 +561,7 @@ class Lab:
 
     @contextmanager
     def fault(self, target: str, kind: str) -> Iterator[faults.FaultKind]:
-        """Break something by name (see ``paytm-lab fault --help``); it heals when the block ends."""
+        """Break something by name (see ``paytm-lab fault``); it heals when the block ends."""
         fault = faults.find(target, kind)
         heal = fault.set(self.system, target)
         try:
@@ -584,7 +586,8 @@ class Lab:
             for row in self._shards()
         )
         return (
-            f"<p>A lab: profile {self.profile}, {len(self.system.databases)} shards, seed {self.seed}</p>"
+            f"<p>A lab: profile {self.profile}, {len(self.system.databases)} shards,"
+            f" seed {self.seed}</p>"
             "<table><tr><th>shard</th><th>accounts</th><th>payments</th><th>entries</th></tr>"
             f"{rows}</table>"
         )

@@ -1,7 +1,7 @@
-"""The one place that picks backends and builds the parts: shards, writers, engine, relays, consumers.
+"""The one place that picks backends and builds the parts: shards, writers, relays, consumers.
 
-``System`` is what it builds: the parts, and the few things one does with all of them at once (start,
-drain, stop, lose everything).
+``System`` is what it builds: the parts, and the few things one does with all of them at once
+(start, drain, stop, lose everything).
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ _decode_type = msgspec.json.Decoder(_Typed).decode
 
 
 class System:
-    """A running lab's parts. Build it with ``build``; ``start`` gives the writers and workers threads,
+    """A running lab's parts. Build it with ``build``; ``start`` gives writers and workers threads,
     or, with a seed, ``Stepper`` (simulation/stepping.py) steps the same parts one at a time.
     """
 
@@ -351,7 +351,7 @@ class System:
     def drain(
         self, deadline_s: float = 120.0, on_progress: Callable[[int], None] | None = None
     ) -> None:
-        """Wait until ``is_drained``; Unavailable, saying what still waits, when it takes too long."""
+        """Wait until ``is_drained``; Unavailable, naming what still waits, after too long."""
         until = time.monotonic() + deadline_s
         recover_at = time.monotonic() + 1.0
         pause = threading.Event()
@@ -410,7 +410,7 @@ class System:
         self.on_crash(point)
 
     def kill(self) -> None:
-        """Lose all memory at once, as ``kill -9`` does; what was committed stays. Then ``close``."""
+        """Lose all memory at once, as ``kill -9`` does; what was committed stays. ``close`` it."""
         self.housekeeping.paused = True
         for writer in self.writers.values():
             writer.kill()
@@ -453,8 +453,8 @@ class System:
 def build(
     settings: Settings, rng: random.Random | None = None, clock: Clock | None = None
 ) -> System:
-    """Open (or create) the lab in ``settings.data_dir``. With ``rng`` its clock is simulated (``clock``,
-    where one goes on) and its ids are drawn from it, so that a run repeats exactly.
+    """Open (or create) the lab in ``settings.data_dir``. With ``rng`` its clock is simulated
+    (``clock``, where one goes on) and its ids are drawn from it, so that a run repeats exactly.
     """
     if clock is None:
         clock = SystemClock() if rng is None else SimulatedClock()

@@ -1,7 +1,7 @@
-"""Group commit: one writer per shard and process takes what waits, commits it once, answers everybody.
+"""Group commit: one writer per shard and process takes what waits, commits it once, answers all.
 
-``step`` is the whole of it and is synchronous; ``start`` only loops it in a thread, so that a seed can
-drive the same code one batch at a time.
+``step`` is the whole of it and is synchronous; ``start`` only loops it in a thread, so that a seed
+can drive the same code one batch at a time.
 """
 
 from __future__ import annotations
@@ -47,12 +47,22 @@ RETRY_PAUSE_S = 0.002
 IDLE_WAIT_S_MIN = 0.01
 _GROWS_OUTBOX = (Pay, CreateAccount)
 _ON_A_ROW = (GiveBack, Retarget, Capture, Release, ApplyFraud, DecideReview)
-_PAYMENT_SET = ("role", "amount", "status", "reason", "to_shard", "map_version", "stamp", "open_since", "updated_at")  # fmt: skip
+_PAYMENT_SET = (
+    "role",
+    "amount",
+    "status",
+    "reason",
+    "to_shard",
+    "map_version",
+    "stamp",
+    "open_since",
+    "updated_at",
+)
 Item = tuple[Operation, Done]
 
 
 class WriterStats:
-    """Counters of one writer since it was made; read without a lock, so a moment out of step at most."""
+    """Counters of one writer since it was made; read without a lock, a moment out of step."""
 
     def __init__(self) -> None:
         self.batches = self.operations = self.rows = self.retries = self.bisections = 0
@@ -60,7 +70,7 @@ class WriterStats:
 
 
 class ShardWriter:
-    """``breaker_probe_s``: how long a shard that did not answer is left alone before it is asked again."""
+    """``breaker_probe_s``: how long a shard that did not answer is left alone."""
 
     def __init__(
         self,
@@ -109,7 +119,7 @@ class ShardWriter:
             self._wake.set()
 
     def put_lazy(self, operation: Complete, done: Done) -> None:
-        """Queue one that may ride along with the next batch; it goes alone after ``idle_finalise_s``."""
+        """Queue one that rides along with the next batch, or goes alone after ``idle_finalise_s``."""
         if self._dead:
             return
         if not self._lazy:
@@ -117,7 +127,7 @@ class ShardWriter:
         self._lazy.append((operation, done))
 
     def kill(self) -> None:
-        """Lose everything in memory, as a dead process does; a batch in its commit may still land."""
+        """Lose all that is in memory, as a dead process does; a batch in its commit may land."""
         self._dead = True
         self._stopping = True
         self._queue.clear()
@@ -128,7 +138,7 @@ class ShardWriter:
         return len(self._queue) + len(self._lazy)
 
     def require_up(self) -> None:
-        """ShardUnavailable at once while the shard is known to be down and not due for a new try."""
+        """ShardUnavailable at once while the shard is known to be down and no new try is due."""
         if not self._is_down:
             return
         now_s = self._clock.monotonic_s()
@@ -187,7 +197,7 @@ class ShardWriter:
         )
 
     def step(self) -> int:
-        """Run one batch of what waits now; returns how many operations it answered (0: nothing waited)."""
+        """Run one batch of what waits now; how many operations it answered (0: nothing waited)."""
         if self._dead:  # something was put while it was killed
             self._queue.clear()
             self._lazy.clear()
@@ -216,7 +226,7 @@ class ShardWriter:
     def _run(
         self, operations: list[Operation], recheck: bool = False, commit_lost: bool = False
     ) -> Sequence[Result]:
-        """Results of one batch, whatever happens to it: retried, then bisected to the bad operation.
+        """Results of one batch, whatever happens to it: retried, then bisected to the bad one.
 
         ``commit_lost``: an earlier try's commit may have happened, so no error may say it did not.
         """
@@ -394,7 +404,7 @@ class ShardWriter:
 
 
 def write(tx: ShardTransaction, batch: Batch) -> int:
-    """Write what a batch collected, each table with as few statements as it takes. Returns the rows."""
+    """Write what a batch collected, as few statements a table as it takes. How many rows."""
     now_us = batch.now_us
     rows = 0
     made = set(batch.new_accounts)
@@ -453,7 +463,7 @@ def _number_new_accounts(tx: ShardTransaction, batch: Batch) -> None:
 
 
 def _is_new(operation: Operation, batch: Batch) -> bool:
-    """Whether it would start something: what exists answers as it stands, be the outbox full or not."""
+    """Whether it would start something; what exists answers as it stands, outbox full or not."""
     if isinstance(operation, Pay):
         by_key = operation.key_hash is not None and operation.key_hash in batch.keys
         return not by_key and (operation.payment_id, False) not in batch.payments

@@ -71,9 +71,7 @@ class _Acks:
         self.sent += 1
 
 
-def _crash_options(
-    text: str | None, acknowledged: Callable[[], int] = lambda: 0
-) -> dict[str, Any]:
+def _crash_options(text: str | None, acknowledged: Callable[[], int] = lambda: 0) -> dict[str, Any]:
     """The lab's option for ``--crash-at``: a real death, possible from the opening on."""
     if text is None:
         return {}
