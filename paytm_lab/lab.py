@@ -11,7 +11,6 @@ import random
 import secrets
 import shutil
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -52,7 +51,7 @@ ACCOUNTS_IN_FLIGHT = 2048
 
 
 class Ticket:
-    """A submitted payment. ``outcome``: None until the ledger answered; an error is kept as ``error``."""
+    """A submitted payment. ``outcome`` is None until the ledger answered; ``error``: why not."""
 
     def __init__(self, payment_id: str) -> None:
         self.payment_id = payment_id
@@ -458,22 +457,9 @@ class Lab:
         left = list(openings.items())
         for start in range(0, len(left), ACCOUNTS_IN_FLIGHT):
             part = left[start : start + ACCOUNTS_IN_FLIGHT]
-            results: list[Result] = []
-            event = threading.Event()
-
-            def done(
-                result: Result,
-                results: list[Result] = results,
-                size: int = len(part),
-                event: threading.Event = event,
-            ) -> None:
-                results.append(result)
-                if len(results) == size:
-                    event.set()
-
-            for user_id, opening_paise in part:
-                engine.submit_account(user_id, opening_paise, done, key="opening")
-            engine.await_condition(event, lambda r=results, n=len(part): len(r) == n)  # type: ignore[misc]
+            results = engine.wait_all(
+                [partial(engine.submit_account, *opening, key="opening") for opening in part]
+            )
             for result in results:
                 if isinstance(result, PaytmLabError) and not isinstance(result, AccountExists):
                     raise result

@@ -6,15 +6,15 @@ before anything else, and then periodically.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import NamedTuple
 
-from paytm_lab.core.errors import PaytmLabError, StoreError, Unavailable
+from paytm_lab.core.errors import StoreError, Unavailable
 from paytm_lab.ledger import queries
 from paytm_lab.ledger.batch import outcome_of
-from paytm_lab.ledger.operations import Outcome, Result
+from paytm_lab.ledger.operations import Outcome
 from paytm_lab.ledger.transfers import TransferEngine
 from paytm_lab.ports.shard_database import PaymentRow, ShardDatabase
 
@@ -86,18 +86,7 @@ class Recovery:
         return fresh
 
     def _resume(self, source: int, rows: list[PaymentRow]) -> list[str]:
-        statuses: list[str] = []
-        all_answered = threading.Event()
-
-        def done(result: Result) -> None:
-            statuses.append(result.status if isinstance(result, Outcome) else "PENDING")
-            if len(statuses) == len(rows):
-                all_answered.set()
-
-        for row in rows:
-            try:
-                self._engine.resume(outcome_of(row), source, done)
-            except PaytmLabError as error:
-                done(error)
-        self._engine.await_condition(all_answered, lambda: len(statuses) == len(rows))
-        return list(statuses)
+        results = self._engine.wait_all(
+            [partial(self._engine.resume, outcome_of(row), source) for row in rows]
+        )
+        return [result.status if isinstance(result, Outcome) else "PENDING" for result in results]

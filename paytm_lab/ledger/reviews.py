@@ -7,15 +7,15 @@ has available, frozen or not, and the rest from ``system:receivable`` against an
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from paytm_lab.core.errors import PaytmLabError, Unavailable
 from paytm_lab.core.ids import key_hash, payment_id_text
 from paytm_lab.ledger import queries
 from paytm_lab.ledger.batch import outcome_of
 from paytm_lab.ledger.holds import Holds, source_row
-from paytm_lab.ledger.operations import ApplyFraud, DecideReview, Outcome, PaymentRequest, Result
+from paytm_lab.ledger.operations import ApplyFraud, DecideReview, Outcome, PaymentRequest
 from paytm_lab.ledger.queries import ReviewRow
 from paytm_lab.ledger.transfers import TransferEngine
 from paytm_lab.ports.shard_database import ShardDatabase
@@ -46,19 +46,11 @@ class Reviews:
 
         ``answers``: (event id, payment id, decision, rule) each.
         """
-        results: list[Result] = []
-        arrived = threading.Event()
-
-        def done(result: Result) -> None:
-            results.append(result)
-            if len(results) == len(answers):
-                arrived.set()
-
+        starts = []
         for event_id, payment_id, decision, rule in answers:
             writer = self._engine.writers[self._engine.source_of(payment_id)]
-            writer.put(ApplyFraud(event_id, payment_id, decision, rule), done)
-        self._engine.await_condition(arrived, lambda: len(results) == len(answers))
-        for result in results:
+            starts.append(partial(writer.put, ApplyFraud(event_id, payment_id, decision, rule)))
+        for result in self._engine.wait_all(starts):
             if isinstance(result, PaytmLabError):
                 raise result
 

@@ -119,7 +119,7 @@ class ShardWriter:
             self._wake.set()
 
     def put_lazy(self, operation: Complete, done: Done) -> None:
-        """Queue one that rides along with the next batch, or goes alone after ``idle_finalise_s``."""
+        """Queue one that rides along with the next batch; alone only after ``idle_finalise_s``."""
         if self._dead:
             return
         if not self._lazy:

@@ -15,7 +15,7 @@ the callbacks of the shards' writers.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from paytm_lab.core import errors
 from paytm_lab.core.clock import Clock
@@ -238,6 +238,27 @@ class TransferEngine:
         if isinstance(answers[0], errors.PaytmLabError):
             raise answers[0]
         return answers[0]
+
+    def wait_all(self, starts: Sequence[Callable[[Done], object]]) -> list[Result]:
+        """Run every ``start(done)``, then wait for all results, which come in any order. An error
+        on starting is a result too.
+        """
+        results: list[Result] = []
+        arrived = threading.Event()
+
+        def done(result: Result) -> None:
+            results.append(result)
+            if len(results) == len(starts):
+                arrived.set()
+
+        for start in starts:
+            try:
+                start(done)
+            except errors.PaytmLabError as error:
+                done(error)
+        if starts:
+            self.await_condition(arrived, lambda: len(results) == len(starts))
+        return results
 
     def await_condition(
         self, arrived: threading.Event, is_true: Callable[[], bool], payment: str = ""
