@@ -12,7 +12,7 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
 from hashlib import blake2b
@@ -43,6 +43,7 @@ from paytm_lab.simulation.transfers_file import TransfersFile
 
 if TYPE_CHECKING:
     from paytm_lab.ledger.replay import ReplayReport
+    from paytm_lab.ports.shard_database import PaymentRow
     from paytm_lab.reporting.charts import Charts
     from paytm_lab.reporting.trace import Trace
 
@@ -209,6 +210,10 @@ class Lab:
     def _make_stepper(self, system: wiring.System) -> Stepper:
         if not isinstance(system.clock, SimulatedClock):
             raise BadInput("only a simulated clock can be stepped")
+        # On an older folder time goes on after what is stored there, not before it.
+        behind_us = max(map(closing.last_stamp, system.databases.values())) - system.clock.now_us()
+        if behind_us >= 0:
+            system.clock.advance((behind_us + 1_000) / 1e6)
         actors = system.actors(self._relay, self._consumers)
         return Stepper(actors, system.clock, self._rng, system.writer_actors())
 
@@ -313,14 +318,15 @@ class Lab:
     def close_stamp(self) -> int:
         """Close the time now: balances and statements as of it never change. Microseconds."""
         system = self.system
-        if self.deterministic:
-            return closing.close_stamp(
-                system.databases, system.clock.now_us(), lambda _: self._settle()
-            ).stamp_us
-        return closing.close_stamp(system.databases, system.clock.now_us()).stamp_us
+        now_us = system.clock.now_us()
+        return closing.close_stamp(system.databases, now_us, self._push).stamp_us
 
-    def _settle(self) -> None:
-        for _ in range(8):
+    def _push(self, _: Sequence[PaymentRow]) -> None:
+        """Help payments that keep a stamp from closing, whoever started them."""
+        if self._stepper is None:
+            self.system.recovery.run(age_us=0)
+            return
+        for _step in range(8):
             self.step()
 
     def balances(self, as_of_us: int | None = None) -> dict[str, int]:
@@ -524,7 +530,7 @@ class Lab:
             mode=mode,
             clock=system.clock,
             drain=self.drain if mode == "quiescent" else None,
-            help=(lambda _: self._settle()) if self.deterministic else None,
+            help=None if self.read_only else self._push,
         )
 
     def replay(self) -> ReplayReport:
