@@ -62,6 +62,7 @@ WIDE_TABLES = (*FRAUD_TABLES, *ANALYTICS_TABLES, *NOTIFICATION_TABLES)
 RELAY = "relay"
 POLL_S = 0.1
 RELAY_IDLE_S = 0.005
+CONSUMER_IDLE_S = 0.005  # a poll waits by itself; this is for steps that may not poll
 HEALTH_IDLE_S = 0.5
 HOUSEKEEPING_IDLE_S = 0.1
 DRAIN_PAUSE_S = 0.03
@@ -266,7 +267,8 @@ class System:
             self.workers.append(Worker("health", self.health.step, HEALTH_IDLE_S))
         self.workers.append(Worker("housekeeping", self.housekeeping.step, HOUSEKEEPING_IDLE_S))
         for group in self._groups_here:
-            self.workers.append(Worker(group, partial(self.runners[group].step, POLL_S), 0.0))
+            step = partial(self.runners[group].step, POLL_S)
+            self.workers.append(Worker(group, step, CONSUMER_IDLE_S))
         for worker in self.workers:
             worker.start()
 

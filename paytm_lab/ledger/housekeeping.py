@@ -11,6 +11,7 @@ from paytm_lab.core.clock import Clock
 from paytm_lab.core.errors import PaytmLabError
 from paytm_lab.ledger.holds import Holds
 from paytm_lab.ledger.recovery import Recovery
+from paytm_lab.messaging.worker import Trouble
 from paytm_lab.ports.coordination import Coordination, Leadership
 
 INTERVAL_S = 1.0
@@ -33,7 +34,7 @@ class Housekeeping:
         self.paused = False
         self._recovery = recovery
         self._holds = holds
-        self._shards = tuple(shards)
+        self._shards = {shard: Trouble(f"housekeeping of shard {shard}") for shard in shards}
         self._coordination = coordination
         self._clock = clock
         self._interval_s = interval_s
@@ -44,8 +45,8 @@ class Housekeeping:
 
     def step(self) -> int:
         """One look at every shard that it leads, if the interval is over; how many payments it
-        finished and holds it ended. A shard that is away keeps the others from nothing; the first
-        such error is raised at the end.
+        finished and holds it ended. What goes wrong on one shard is said once and keeps the others
+        from nothing.
         """
         with self._stepping:
             now_s = self._clock.monotonic_s()
@@ -53,14 +54,13 @@ class Housekeeping:
                 return 0
             self._due_s = now_s + self._interval_s
             done = 0
-            away: PaytmLabError | None = None
-            for shard in self._shards:
+            for shard, trouble in self._shards.items():
                 try:
                     done += self._look_at(shard) if self._leads(shard) else 0
                 except PaytmLabError as error:
-                    away = away or error
-            if away is not None and not done:
-                raise away
+                    trouble.failed(error)
+                else:
+                    trouble.well()
             return done
 
     def _look_at(self, shard: int) -> int:
