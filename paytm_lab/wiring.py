@@ -26,7 +26,7 @@ from paytm_lab.backends.embedded.shard_database import EmbeddedShardDatabase
 from paytm_lab.backends.embedded.wide_store import EmbeddedWideStore
 from paytm_lab.config import Settings
 from paytm_lab.core.clock import Clock, SimulatedClock, SystemClock
-from paytm_lab.core.errors import StoreError, Unavailable
+from paytm_lab.core.errors import Unavailable
 from paytm_lab.core.events import Topic
 from paytm_lab.core.fraud import Decision
 from paytm_lab.core.ids import PaymentIds
@@ -47,9 +47,9 @@ from paytm_lab.ledger.shard_writer import ShardWriter
 from paytm_lab.ledger.transfers import TransferEngine
 from paytm_lab.messaging.consumer import ConsumerRunner, Handler
 from paytm_lab.messaging.health import HealthMonitor
-from paytm_lab.messaging.outbox_relay import LeadingRelay, OutboxRelay
+from paytm_lab.messaging.outbox_relay import LeadingRelay, OutboxRelay, RelayRound
 from paytm_lab.messaging.topics import GROUPS, PARTITIONS, consumer_lag, dead_letter
-from paytm_lab.messaging.worker import Trouble, Worker
+from paytm_lab.messaging.worker import Worker
 from paytm_lab.notifications.channels import ConsoleChannel, FileChannel, MemoryChannel, every_kind
 from paytm_lab.notifications.consumer import NotificationConsumer
 from paytm_lab.notifications.tables import WIDE_TABLES as NOTIFICATION_TABLES
@@ -193,9 +193,7 @@ class System:
             )
             for shard, database in self.databases.items()
         }
-        self.relay_troubles = {
-            shard: Trouble(f"relay of shard {shard}") for shard in self.databases
-        }
+        self.relay_round = RelayRound(self.relays)
 
     def _open_consumers(self) -> None:
         settings = self.settings
@@ -263,7 +261,7 @@ class System:
         """Give the relays and the named consumers (None: all) threads."""
         self._work_here(relay, consumers)
         if relay:
-            self.workers.append(Worker(RELAY, self.relay_step, RELAY_IDLE_S))
+            self.workers.append(Worker(RELAY, self.relay_round.step, RELAY_IDLE_S))
             self.workers.append(Worker("health", self.health.step, HEALTH_IDLE_S))
         self.workers.append(Worker("housekeeping", self.housekeeping.step, HOUSEKEEPING_IDLE_S))
         for group in self._groups_here:
@@ -298,24 +296,6 @@ class System:
     def start_writers(self) -> None:
         for writer in self.writers.values():
             writer.start()
-
-    def relay_step(self) -> int:
-        """One step of every shard's relay; a shard that is away does not keep the others waiting.
-        Raises only where no relay works at all.
-        """
-        relayed = failed = 0
-        for shard, relay in self.relays.items():
-            trouble = self.relay_troubles[shard]
-            try:
-                relayed += relay.step()
-            except (Unavailable, StoreError) as error:
-                failed += 1
-                trouble.failed(error)
-                if failed == len(self.relays):
-                    raise
-            else:
-                trouble.well()
-        return relayed
 
     def backlog(self) -> int:
         """Events that wait: outbox rows of all shards, and the slowest consumer's lag."""

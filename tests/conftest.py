@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 
 import hypothesis
@@ -27,3 +28,16 @@ def _no_settings_of_the_developer(tmp_path_factory: pytest.TempPathFactory) -> I
         patch.setenv(f"{PREFIX}DATA_DIR", str(tmp_path_factory.mktemp("data")))
         patch.setenv("PLOTLY_RENDERER", "plotly_mimetype")
         yield
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """A histogram of the processes that were killed, over all tests that recorded theirs."""
+    kills: Counter[str] = Counter()
+    for report in terminalreporter.stats.get("passed", []):
+        for name, value in getattr(report, "user_properties", []):
+            if name == "kills":
+                kills.update(value)
+    if kills:
+        terminalreporter.section(f"{kills.total()} processes killed")
+        for point, count in kills.most_common():
+            terminalreporter.write_line(f"{count:4} {'#' * count} {point}")

@@ -8,11 +8,12 @@ repeats what consumers deduplicate by event id. The relay of a shard runs in one
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
 from paytm_lab.core.clock import Clock
+from paytm_lab.core.errors import StoreError, Unavailable
 from paytm_lab.core.events import (
     TOPIC_OF,
     BalanceUpdatedData,
@@ -23,6 +24,7 @@ from paytm_lab.core.events import (
 )
 from paytm_lab.core.ids import event_id
 from paytm_lab.messaging.topics import dead_letter
+from paytm_lab.messaging.worker import Trouble
 from paytm_lab.ports.coordination import Coordination, Leadership
 from paytm_lab.ports.event_log import EventLog, Message
 from paytm_lab.ports.shard_database import OutboxRow, ShardDatabase
@@ -200,3 +202,29 @@ class LeadingRelay:
             if self._leadership is not None:
                 self._leadership.release()
                 self._leadership = None
+
+
+class RelayRound:
+    """One step of every shard's relay in turn. A shard that is away does not keep others waiting,
+    and is said once.
+    """
+
+    def __init__(self, relays: Mapping[int, LeadingRelay]) -> None:
+        self._relays = relays
+        self._troubles = {shard: Trouble(f"relay of shard {shard}") for shard in relays}
+
+    def step(self) -> int:
+        """Returns how many rows were relayed. Raises only where no relay works at all."""
+        relayed = failed = 0
+        for shard, relay in self._relays.items():
+            trouble = self._troubles[shard]
+            try:
+                relayed += relay.step()
+            except (Unavailable, StoreError) as error:
+                failed += 1
+                trouble.failed(error)
+                if failed == len(self._relays):
+                    raise
+            else:
+                trouble.well()
+        return relayed

@@ -71,6 +71,30 @@ def test_a_step_that_raises_is_shown_and_tried_again() -> None:
     assert worker.stop()
 
 
+def test_a_failing_step_is_said_once_and_being_well_again_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    failures_left = [5]
+
+    def step() -> int:
+        if failures_left[0]:
+            failures_left[0] -= 1
+            raise OSError("no answer")
+        return 1
+
+    worker = Worker("relay", step, idle_wait_s=0)
+    worker.start()
+    until(lambda: worker.errors == 1)
+    while worker.done == 0:
+        worker.wake()
+    assert worker.stop()
+    assert worker.errors == 5
+    assert [r.message for r in caplog.records] == [
+        "relay fails: OSError: no answer",
+        "relay is well again",
+    ]
+
+
 def test_stopping_lets_the_step_under_way_end() -> None:
     entered, leave = threading.Event(), threading.Event()
     ended = []
