@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from math import log10
@@ -100,6 +101,9 @@ def _heading(
     head: int,
 ) -> dict[str, Any]:
     """Title, subtitle, and the room that they and the legend take: nothing may overlap."""
+    # A number and its unit stay on one line: textwrap breaks at ordinary spaces only.
+    for unit in ("%", "ms", "s"):
+        title = re.sub(rf"(?<=\d) (?={unit}\b|{unit}(?!\w))", "\u00a0", title)
     title_lines = textwrap.wrap(title, chars[0])
     note_lines = textwrap.wrap(below, chars[1])
     legend = _legend_lines(named, width)

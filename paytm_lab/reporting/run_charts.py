@@ -85,7 +85,8 @@ def throughput(
         )
     answered_s = np.sort((payments["submitted_s"] + payments["latency_ms"] / 1000).to_numpy())
     end_s = max(float(answered_s[-1]), 1e-3)
-    width_s = _round_up(end_s / bins_max)
+    # Batches answer many at once: a bin of fewer than some hundred payments shows only that.
+    width_s = _round_up(end_s / min(bins_max, max(8, len(payments) // 300)))
     edges = np.arange(0.0, end_s + width_s, width_s)
     made, _ = np.histogram(answered_s, edges)
     # The last bin is usually cut short by the run's end: its rate is over what there was of it.

@@ -84,7 +84,8 @@ def test_shard_balance_says_how_far_the_fullest_is_over() -> None:
     shards = samples.shards()
     shards["accounts"] = [100, 100, 100, 140]
     fig = charts.shard_balance(shards)
-    assert "shard 3, is 27.3 % over" in fig.layout.title.text.replace("<br>", " ")
+    title = fig.layout.title.text.replace("<br>", " ").replace("\u00a0", " ")
+    assert "shard 3, is 27.3 % over" in title
     with pytest.raises(BadInput, match="by 'colour'"):
         charts.shard_balance(shards, by="colour")
 
