@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from paytm_lab.benchmarks.raw_loop import Plan, RawLoop
+from paytm_lab.benchmarks.raw_loop import Accounts, Plan, RawLoop
 from paytm_lab.core.errors import IntegrityError
 from paytm_lab.ledger.operations import PaymentRequest, Result
 from paytm_lab.simulation.driver import LoadDriver
@@ -46,7 +46,7 @@ def run(data_dir: Path, quick: bool, open_lab: Callable[..., Any]) -> list[dict[
     ):
         for each in (lab, raw_lab):
             each.open_accounts({str(n): OPENING_PAISE for n in range(1, USERS + 1)})
-        raw = RawLoop(dict(raw_lab.system.databases), _raw_accounts(raw_lab))
+        raw = RawLoop(dict(raw_lab.system.databases), raw_accounts(raw_lab))
         for share in SHARES:
             for in_flight in IN_FLIGHT:
                 count = PAYMENTS[in_flight] // (10 if quick else 1)
@@ -58,33 +58,29 @@ def run(data_dir: Path, quick: bool, open_lab: Callable[..., Any]) -> list[dict[
     return rows
 
 
-def _raw_accounts(lab: Any) -> dict[str, list[int]]:
-    found: dict[str, list[int]] = {}
+def raw_accounts(lab: Any, users: int = USERS) -> Accounts:
+    """Ids and balances of users 1..N, read once: the raw loop keeps count by itself."""
+    found: Accounts = {}
     for database in lab.system.databases.values():
         transaction = database.begin()
-        mine = [
-            str(n)
-            for n in range(1, USERS + 1)
-            if lab.system.router.locate(str(n))[1] == database.shard_id
-        ]
-        for row in transaction.lock_accounts(mine):
+        for row in transaction.lock_accounts([str(n) for n in range(1, users + 1)]):
             found[row.user_id] = [row.id, row.balance]
         transaction.rollback()
     return found
 
 
-def plan(share: float, count: int, rng: random.Random, shards: int = 4) -> Plan:
-    """Uniform pairs of users 1..USERS, a ``share`` of them between two shards."""
+def plan(share: float, count: int, rng: random.Random, shards: int = 4, users: int = USERS) -> Plan:
+    """Uniform pairs of users 1..N, a ``share`` of them between two shards."""
     made: Plan = []
     for _ in range(count):
         source = rng.randrange(shards)
         destination = (
             (source + rng.randrange(1, shards)) % shards if rng.random() < share else source
         )
-        sender = rng.randrange(USERS // shards) * shards + (source or shards)
+        sender = rng.randrange(users // shards) * shards + (source or shards)
         receiver = sender
         while receiver == sender:
-            receiver = rng.randrange(USERS // shards) * shards + (destination or shards)
+            receiver = rng.randrange(users // shards) * shards + (destination or shards)
         made.append((str(sender), str(receiver), source, destination, rng.randrange(100, 100_000)))
     return made
 
