@@ -562,12 +562,13 @@ class Lab:
             heal()
 
     def step(self) -> Moved | None:
-        """Move a deterministic lab by one step of one part; None when nothing waits."""
-        if self._stepper is None:
+        """Move a deterministic lab by one step of one part; None when nothing waits, or it died."""
+        stepper, _ = self._stepper, self.system
+        if stepper is None:
             raise BadInput(
                 "this lab has threads and moves by itself", remedy="Use Lab(deterministic=True)."
             )
-        return self._stepper.step()
+        return None if self.crashed_at else stepper.step()
 
     def _repr_html_(self) -> str:
         if self._system is None:

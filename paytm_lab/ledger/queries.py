@@ -64,6 +64,11 @@ class ReviewRow(NamedTuple):
     amount_paise: int
     status: str
 
+    @property
+    def payment(self) -> str:
+        """The payment id as text."""
+        return payment_id_text(self.payment_id)
+
 
 class ShardTotals(NamedTuple):
     """``payments`` counts source and local rows by status: each payment once over all shards."""
