@@ -56,19 +56,7 @@ def sequence(
         head_narrow=64,
         narrow={"xaxis": {"ticktext": _staggered(used)}},
     )
-    lane_lines = [
-        {
-            "type": "line",
-            "layer": "below",
-            "x0": i,
-            "x1": i,
-            "y0": 0,
-            "y1": bottom,
-            "line": {"color": GREY, "width": 1, "dash": "dot"},
-        }
-        for i in place.values()
-    ]
-    fig.update_layout(annotations=notes, shapes=lane_lines)
+    fig.update_layout(annotations=notes, shapes=[_lane(i, bottom) for i in place.values()])
     fig.update_xaxes(
         side="top",
         range=[-0.45, len(used) - 0.55],
@@ -91,6 +79,18 @@ def sequence(
         fixedrange=True,
     )
     return fig
+
+
+def _lane(place: int, bottom: float) -> dict[str, Any]:
+    return {
+        "type": "line",
+        "layer": "below",
+        "x0": place,
+        "x1": place,
+        "y0": 0,
+        "y1": bottom,
+        "line": {"color": GREY, "width": 1, "dash": "dot"},
+    }
 
 
 def _in_lines(name: str) -> str:
