@@ -132,7 +132,7 @@ class Batch(BatchState):
 
     def _first_outcome(self, op: Pay, row: PaymentRow, keyed: bool) -> Result:
         """A payment that exists answers as it stands, if it is the one that is asked for."""
-        row = self.payments.get((row.transaction_id, False), row)
+        row = self._completed_here(self.payments.get((row.transaction_id, False), row))
         # What was asked for first: a part capture has since put its own amount into the row.
         hold = self.holds.get(row.transaction_id)
         asked = row.amount if hold is None else hold.amount
@@ -264,13 +264,14 @@ class Batch(BatchState):
         self.completed.append(op.payment_id)
         return Outcome("COMPLETED", "", op.payment_id)
 
-    def _unfinished_row(self, payment_id: bytes) -> PaymentRow:
+    def _completed_here(self, row: PaymentRow) -> PaymentRow:
         """The source row, COMPLETED already when this very batch completes it."""
-        row = self.source_row(payment_id)
-        return row._replace(status="COMPLETED") if payment_id in self.completed else row
+        if row.status == "PENDING" and row.transaction_id in self.completed:
+            return row._replace(status="COMPLETED")
+        return row
 
     def _give_back(self, op: GiveBack) -> Result:
-        row = self._unfinished_row(op.payment_id)
+        row = self._completed_here(self.source_row(op.payment_id))
         if row.status == "FAILED":
             return outcome_of(row, repeated=True)
         if row.status != "PENDING":  # nothing was debited, or it is with the receiver
@@ -288,7 +289,7 @@ class Batch(BatchState):
         return outcome
 
     def _retarget(self, op: Retarget) -> Result:
-        row = self._unfinished_row(op.payment_id)
+        row = self._completed_here(self.source_row(op.payment_id))
         if row.status != "PENDING" or row.to_shard == op.to_shard:
             return outcome_of(row, repeated=True)
         moved = row._replace(to_shard=op.to_shard, map_version=op.map_version)
