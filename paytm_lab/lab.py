@@ -102,7 +102,10 @@ class Lab:
     ) -> None:
         self._temporary = None if data else tempfile.mkdtemp(prefix="paytm_lab-")
         folder = Path(data or self._temporary or "")
-        shards = shards or _stored_shards(folder)
+        stored = wiring.stored_shards(folder)
+        if stored is None and read_only:
+            raise BadInput(f"there is no lab in {folder}", remedy="Make one with paytm-lab run.")
+        shards = stored if shards is None else shards  # an existing lab keeps its number
         self.settings = Settings(
             profile=profile, data_dir=folder, shards=shards, seed=seed, **settings
         )
@@ -591,9 +594,3 @@ def _request(
 ) -> PaymentRequest:
     amount = parse_rupees(str(amount_rupees))
     return PaymentRequest(from_user, to_user, amount, idempotency_key=key, hold=hold)
-
-
-def _stored_shards(folder: Path) -> int | None:
-    """An existing lab keeps its number of shards, whatever the default is."""
-    files = list((folder / "shards").glob("shard-*.sqlite"))
-    return len(files) or None

@@ -55,10 +55,11 @@ from paytm_lab.notifications.consumer import NotificationConsumer
 from paytm_lab.notifications.tables import WIDE_TABLES as NOTIFICATION_TABLES
 from paytm_lab.ports.event_log import Record
 from paytm_lab.ports.shard_database import ShardMeta
-from paytm_lab.routing.shard_map import Router, load_or_create
+from paytm_lab.routing.shard_map import Router, ShardMap, load, load_or_create
 from paytm_lab.shard_manager.fraud_answers import FraudAnswers
 
 WIDE_TABLES = (*FRAUD_TABLES, *ANALYTICS_TABLES, *NOTIFICATION_TABLES)
+COORDINATION = "coordination"
 RELAY = "relay"
 POLL_S = 0.1
 RELAY_IDLE_S = 0.005
@@ -87,7 +88,7 @@ class System:
         self.folder: Path = settings.data_dir
         self.switches: dict[int, ShardSwitch] = {}
         self.databases: dict[int, FaultyShardDatabase] = {}
-        self.coordination = EmbeddedCoordination(self.folder / "coordination")
+        self.coordination = EmbeddedCoordination(self.folder / COORDINATION)
         self.router = self._open_shards()
         self.log = EmbeddedEventLog(self.folder / "log", clock)
         self.cache = EmbeddedCache(clock)
@@ -106,7 +107,12 @@ class System:
     # -- building ---------------------------------------------------------------------------------
 
     def _open_shards(self) -> Router:
-        shard_map = load_or_create(self.coordination, self.settings.shards)
+        # The map is stored last: where there is one, every shard's file must be there.
+        stored = load(self.coordination)
+        if stored is None:
+            shard_map = ShardMap.initial(self.settings.shards)
+        else:
+            shard_map = load_or_create(self.coordination, self.settings.shards)
         for shard in range(shard_map.shards):
             database = EmbeddedShardDatabase(
                 self.folder / "shards" / f"shard-{shard}.sqlite",
@@ -114,6 +120,8 @@ class System:
                 schema.metadata,
                 schema.INSERT_COLUMNS,
             )
+            if stored is not None:
+                database.require_created()
             database.create(
                 schema.system_accounts(shard_map.shards),
                 ShardMeta(0, shard_map.version, shard_map.owned_slots(shard)),
@@ -122,6 +130,7 @@ class System:
             )
             self.switches[shard] = ShardSwitch()
             self.databases[shard] = FaultyShardDatabase(database, self.switches[shard])
+        load_or_create(self.coordination, shard_map.shards)
         return Router(self.coordination)
 
     def _create_stores(self) -> None:
@@ -430,6 +439,18 @@ class System:
         self.coordination.close()
         for database in self.databases.values():
             database.close()
+
+
+def stored_shards(folder: Path) -> int | None:
+    """How many shards the lab in this folder has; None where there is no lab."""
+    if not (folder / COORDINATION).is_dir():
+        return None
+    coordination = EmbeddedCoordination(folder / COORDINATION)
+    try:
+        stored = load(coordination)
+    finally:
+        coordination.close()
+    return None if stored is None else stored.shards
 
 
 def build(

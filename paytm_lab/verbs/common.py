@@ -19,6 +19,7 @@ from paytm_lab.reporting.results import RunResult
 from paytm_lab.simulation.payments import Workload
 from paytm_lab.simulation.transfers_file import TransfersFile, open_transfers
 from paytm_lab.terminal import Bars, bars, note, say
+from paytm_lab.wiring import stored_shards
 
 
 @dataclass(frozen=True)
@@ -83,10 +84,17 @@ class Source:
 
 
 @contextmanager
-def opened(common: Common, **options: Any) -> Iterator[Lab]:
-    """A lab on the common options' folder, checked beforehand; says what was recovered."""
+def opened(common: Common, existing: bool = False, **options: Any) -> Iterator[Lab]:
+    """A lab on the common options' folder, checked beforehand; says what was recovered. With
+    ``existing`` there must be one already.
+    """
     settings = common.settings()
     preflight.require(settings)
+    if existing and stored_shards(settings.data_dir) is None:
+        raise BadInput(
+            f"there is no lab in {settings.data_dir}",
+            remedy="Name its folder with --data, or make one with paytm-lab run.",
+        )
     with Lab(
         common.profile,
         common.shards,

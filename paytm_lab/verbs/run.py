@@ -84,7 +84,7 @@ def _die() -> None:
 
 
 def audit(common: Common, mode: str) -> int:
-    with opened(common) as lab:
+    with opened(common, existing=True) as lab:
         report = lab.audit(mode)
     if common.as_json:
         print_json(report.to_dict())
@@ -94,7 +94,7 @@ def audit(common: Common, mode: str) -> int:
 
 
 def replay(common: Common) -> int:
-    with opened(common) as lab:
+    with opened(common, existing=True) as lab:
         lab.drain()
         report = lab.replay()
     if common.as_json:
@@ -105,7 +105,7 @@ def replay(common: Common) -> int:
 
 
 def trace(common: Common, payment_id: str) -> int:
-    with opened(common, relay=False, consumers=()) as lab:
+    with opened(common, existing=True, relay=False, consumers=()) as lab:
         found = lab.trace(payment_id)
     if common.as_json:
         print_json(found.to_dict())

@@ -87,6 +87,16 @@ class EmbeddedShardDatabase:
                 "the shard's file is gone", place=self.place, remedy="Put the file back."
             )
 
+    def require_created(self) -> None:
+        """StorageCorrupt where ``create`` was never done: what was there is lost."""
+        try:
+            if self.path.stat().st_size > 0:
+                return
+            found = "the shard's file is empty"
+        except FileNotFoundError:
+            found = "the shard's file is missing"
+        raise errors.StorageCorrupt(found, place=self.place, remedy="Put the file back.")
+
     def create(
         self,
         system_accounts: Sequence[tuple[int, str]],
