@@ -196,7 +196,7 @@ class Expected(NamedTuple):
 
 
 class TwoShards(RuleBasedStateMachine):
-    """Operations wait in their shard's queue until a batch is run, several in one batch at times."""
+    """Operations wait in the queue of their shard until a batch is run, often several together."""
 
     payments = Bundle("payments")
 
@@ -422,7 +422,7 @@ TestTwoShards = TwoShards.TestCase
 
 @pytest.mark.parametrize("seed", range(20))
 def test_long_histories(seed: int) -> None:
-    """The same machine, driven evenly: hypothesis finds small failures, this one visits everything."""
+    """The same machine, driven evenly: this one visits everything, without shrinking."""
     rng = random.Random(seed)
     machine = TwoShards()
     payments = [machine.open(tuple(rng.randint(200, 500) for _ in range(3)))]
