@@ -56,12 +56,16 @@ def shard_balance(
         return sentence(f"Every shard has zero {label}.", title=title, profile=profile)
     fullest = int(value.idxmax())
     over = value[fullest] / even - 1 if even else 0.0
+    said = (
+        f"the fullest, shard {shards['shard'][fullest]}, is {100 * over:.1f} % over an even share"
+        if over >= 0.0005
+        else "all shards hold an even share"
+    )
     names = [f"shard {shard}" for shard in shards["shard"]]
     text = [f"{count(v)}<br>{100 * (v / even - 1):+.1f} %" if even else count(v) for v in value]
     fig = figure(
         [bars(names, value, color=BLUE, text=text, textposition="inside", insidetextanchor="end")],
-        title=f"{title}: the fullest, shard {shards['shard'][fullest]}, is {100 * over:.1f} % "
-        "over an even share",
+        title=f"{title}: {said}",
         profile=profile,
         x="shard",
         y=label,

@@ -1,0 +1,77 @@
+"""A run is there for whoever opens the folder later, read-only, in another process or this one."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from paytm_lab import Lab, Workload
+from paytm_lab.core.errors import BadInput, StorageCorrupt
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """Every file's bytes; of the wide store the contents: opening it declares its tables anew."""
+    found = {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != "wide.sqlite" and path.suffix != ".lock"
+    }
+    with closing(sqlite3.connect(folder / "wide.sqlite")) as wide:
+        contents = "\n".join(wide.iterdump())
+    return {**found, "wide.sqlite": hashlib.sha256(contents.encode()).hexdigest()}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pd.DataFrame, dict[str, object]]:
+    folder = tmp_path_factory.mktemp("lab")
+    with Lab(seed=3, data=folder) as lab:
+        lab.run(Workload(users=50, payments=200))
+        run = lab.run(Workload(users=60, payments=300, zipf_s=0.5), command="the second")
+        return folder, run.payments, run.to_dict()
+
+
+def test_the_last_run_is_read_back_as_it_was(
+    made: tuple[Path, pd.DataFrame, dict[str, object]],
+) -> None:
+    folder, payments, figures = made
+    with Lab(data=folder, read_only=True) as lab:
+        run = lab.last_run()
+        pd.testing.assert_frame_equal(run.payments, payments)
+        assert run.to_dict() == figures
+        assert len(run.payments) == 300 and run.payments["latency_ms"].gt(0).all()
+
+
+def test_looking_changes_nothing_and_a_run_is_refused(
+    made: tuple[Path, pd.DataFrame, dict[str, object]],
+) -> None:
+    folder, payments, _ = made
+    before = digests(folder)
+    with Lab(data=folder, read_only=True) as lab:
+        lab.audit().require_clean()
+        lab.replay().require_clean()
+        assert lab.trace(payments["payment_id"].iloc[0]).steps
+        assert lab.last_run().events["events"].sum() > 1_000
+        with pytest.raises(BadInput, match="read-only"):
+            lab.run(Workload(users=5, payments=5))
+    assert digests(folder) == before
+
+
+def test_two_readers_at_once(made: tuple[Path, pd.DataFrame, dict[str, object]]) -> None:
+    folder, *_ = made
+    with Lab(data=folder, read_only=True) as one, Lab(data=folder, read_only=True) as two:
+        assert one.balances() == two.balances()
+        assert one.audit().verdict == two.audit().verdict == "passed"
+
+
+def test_no_run_and_a_damaged_file_are_said(tmp_path: Path) -> None:
+    with Lab(seed=3, data=tmp_path) as lab:
+        with pytest.raises(BadInput, match="no run was made"):
+            lab.last_run()
+        (tmp_path / "last_run.npz").write_bytes(b"PK\x03\x04 not really")
+        with pytest.raises(StorageCorrupt, match="last run cannot be read"):
+            lab.last_run()
