@@ -181,7 +181,7 @@ class System:
             find_key=lambda shard, key: (
                 queries.payment_by_key(self.databases[shard], key) is not None
             ),
-            fault=self.reach,
+            faults=self.fault_points,
         )
         self.holds = Holds(self.engine, self.databases)
         self.reviews = Reviews(self.engine, self.databases, self.holds)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import random
-import secrets
 import unicodedata
 from hashlib import blake2b
 
@@ -53,9 +53,14 @@ class PaymentIds:
 
     def __init__(self, clock: Clock, rng: random.Random | None = None) -> None:
         self._now_us = clock.now_us
-        self._bits = rng.getrandbits if rng is not None else secrets.randbits
+        self._seeded = rng is not None
+        self._bits = random.Random().getrandbits if rng is None else rng.getrandbits
+        self._pid = os.getpid()
 
     def next(self, slot: int) -> bytes:
+        if self._pid != os.getpid() and not self._seeded:
+            # A forked child must not draw its parent's numbers again.
+            self._bits, self._pid = random.Random().getrandbits, os.getpid()
         bits = self._bits(64)
         return (
             ((self._now_us() // 1000) << 80)

@@ -111,11 +111,10 @@ def test_a_pending_refund_adds_back_each_part_where_it_came_from(world: LedgerWo
     class Lost(Exception):
         pass
 
-    def lose(point: str) -> None:
-        if point == "leg_a:committed":
-            raise Lost
+    def lose() -> None:
+        raise Lost
 
-    world.engine.fault = lose
+    world.engine.faults["leg_a:committed"] = lose
     with pytest.raises(RuntimeError, match="nothing moves"):
         world.reviews.reject(paid.payment_id, "test")
     world.crash()
