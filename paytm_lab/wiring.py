@@ -26,7 +26,7 @@ from paytm_lab.backends.embedded.shard_database import EmbeddedShardDatabase
 from paytm_lab.backends.embedded.wide_store import EmbeddedWideStore
 from paytm_lab.config import Settings
 from paytm_lab.core.clock import Clock, SimulatedClock, SystemClock
-from paytm_lab.core.errors import Unavailable
+from paytm_lab.core.errors import StorageCorrupt, StorageFull, Unavailable
 from paytm_lab.core.events import Topic
 from paytm_lab.core.fraud import Decision
 from paytm_lab.core.ids import PaymentIds
@@ -67,6 +67,7 @@ CONSUMER_IDLE_S = 0.005  # a poll waits by itself; this is for steps that may no
 HEALTH_IDLE_S = 0.5
 HOUSEKEEPING_IDLE_S = 0.1
 DRAIN_PAUSE_S = 0.03
+STORAGE_PATIENCE_S = 2.0  # consumers that met a full disk try again within this
 READ_RECORDS_MAX = 5_000
 
 
@@ -342,20 +343,35 @@ class System:
     def drain(
         self, deadline_s: float = 120.0, on_progress: Callable[[int], None] | None = None
     ) -> None:
-        """Wait until ``is_drained``; Unavailable, naming what still waits, after too long."""
+        """Wait until ``is_drained``; Unavailable, naming what still waits, after too long. Where a
+        store is full or cannot be read for a while, its own error is raised.
+        """
         until = time.monotonic() + deadline_s
         recover_at = time.monotonic() + 1.0
+        stored_at = time.monotonic()
         pause = threading.Event()
         while not self.is_drained():
             if on_progress is not None:
                 on_progress(self.backlog())
             now = time.monotonic()
+            broken = self._storage_error()
+            stored_at = now if broken is None else stored_at
+            if broken is not None and now - stored_at > STORAGE_PATIENCE_S:
+                raise broken
             if now > recover_at:
                 self.recovery.run()
                 recover_at = now + 1.0
             if now > until:
                 raise Unavailable(f"not drained after {deadline_s:.0f} s: {self.waiting()}")
             pause.wait(DRAIN_PAUSE_S)
+
+    def _storage_error(self) -> Exception | None:
+        """What keeps a writer, relay or consumer from storing what it has, if anything does."""
+        found: list[Exception | None] = [w.storage_error for w in self.writers.values()]
+        found += self.relay_round.errors()
+        found += [runner.error for runner in self.runners.values()]
+        found += [worker.error for worker in self.workers]
+        return next((e for e in found if isinstance(e, StorageFull | StorageCorrupt)), None)
 
     def waiting(self) -> str:
         """What is not drained yet, in words."""

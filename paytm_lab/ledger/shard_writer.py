@@ -105,6 +105,7 @@ class ShardWriter:
         self._thread: threading.Thread | None = None
         self._down_until = 0.0
         self._is_down = False
+        self.storage_error: errors.StoreError | None = None  # why the last batch was not stored
         self._last_batch = 0
         self.stats = WriterStats()
 
@@ -245,6 +246,7 @@ class ShardWriter:
                     continue
                 return self._unreachable(operations, error, commit_lost)
             except (errors.StorageFull, errors.StorageCorrupt) as error:
+                self.storage_error = error
                 return self._failed(operations, error, commit_lost)
             except SimulatedCrash:
                 raise
@@ -255,6 +257,7 @@ class ShardWriter:
                 break
             else:
                 self._is_down = False
+                self.storage_error = None
                 return results
             self.stats.retries += 1
             self._pause(attempt)

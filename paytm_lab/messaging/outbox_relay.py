@@ -213,6 +213,10 @@ class RelayRound:
         self._relays = relays
         self._troubles = {shard: Trouble(f"relay of shard {shard}") for shard in relays}
 
+    def errors(self) -> list[Exception]:
+        """What the relays that fail now met last."""
+        return [t.error for t in self._troubles.values() if t.error is not None]
+
     def step(self) -> int:
         """Returns how many rows were relayed. Raises only where no relay works at all."""
         relayed = failed = 0

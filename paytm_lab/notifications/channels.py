@@ -188,7 +188,7 @@ def _write_all(file: RawIOBase, block: bytearray) -> None:
 
 
 def _translated(error: OSError, directory: Path) -> Exception:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return StorageFull(
             "no space left for the inbox", place=str(directory), remedy="Free some space."
         )

@@ -15,6 +15,8 @@ from paytm_lab.core.errors import (
     OutcomeUnknown,
     Overloaded,
     PaytmLabError,
+    StorageCorrupt,
+    StorageFull,
     Unavailable,
 )
 from paytm_lab.core.ids import payment_id_text
@@ -100,13 +102,16 @@ class LoadDriver:
         self._answered: list[None] = []
         self._wake = threading.Event()
         self._waiting = False
+        self._broken: PaytmLabError | None = None
         self._again: deque[tuple[int, PaymentRequest]] = deque()
         self.posted = Posted()
 
     def run(
         self, transfers: Iterable[list[Transfer]], on_progress: Callable[[int], None] | None = None
     ) -> Posted:
-        """Post all, in order of submission, and wait for every answer."""
+        """Post all, in order of submission, and wait for every answer. Raises StorageFull or
+        StorageCorrupt where a shard cannot store any more; what was answered until then stands.
+        """
         started = time.perf_counter()
         posted = self.posted
         for transfer in self._flat(transfers, on_progress):
@@ -125,9 +130,13 @@ class LoadDriver:
             self._submit(index, request, started)
             if self._again:
                 self._retry(started)
+            if self._broken is not None:
+                raise self._broken
         while len(self._answered) < len(posted):
             self._wait_until(lambda: bool(self._again) or len(self._answered) >= len(posted))
             self._retry(started)
+        if self._broken is not None:
+            raise self._broken
         posted.seconds = time.perf_counter() - started
         return posted
 
@@ -218,6 +227,8 @@ class LoadDriver:
             posted.status[index] = "UNKNOWN"
             self._answered.append(None)
         else:
+            if isinstance(result, StorageFull | StorageCorrupt):
+                self._broken = result  # what follows would only meet it too
             self._not_admitted(index, result)
         if self._waiting:
             self._waiting = False  # one call wakes; waking for each of a batch's answers costs more

@@ -101,7 +101,7 @@ def translated(place: Path) -> Iterator[None]:
 
 def _translate(error: OSError, place: Path) -> PaytmLabError:
     reason = error.strerror or str(error)
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return StorageFull(
             f"No space left: {reason}", place=str(place), remedy="Free disk space and repeat."
         )

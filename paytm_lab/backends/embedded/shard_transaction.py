@@ -150,9 +150,13 @@ class EmbeddedTransaction:
         try:
             self._connection.execute("COMMIT")
         except sqlite3.Error as error:
-            # SQLite says for sure that it did not commit: it is still open, or rolled back.
             self.rollback()
-            raise translate(error, self._place) from error
+            found = translate(error, self._place)
+            if getattr(error, "sqlite_errorname", "") == "SQLITE_IOERR_FSYNC":
+                # The commit's frames may be in the file, and count once it is opened anew.
+                found = errors.CommitOutcomeLost(str(error), place=self._place)
+            # Of all others SQLite says for sure that it did not commit.
+            raise found from error
 
     def rollback(self) -> None:
         try:

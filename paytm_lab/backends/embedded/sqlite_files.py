@@ -26,8 +26,11 @@ def translate(error: sqlite3.Error, place: str) -> errors.StoreError:
         return errors.DuplicateKey(words, place=place)
     if name.startswith("SQLITE_BUSY") or name.startswith("SQLITE_LOCKED"):
         return errors.LockTimeout(words, place=place)
-    if name.startswith("SQLITE_FULL") or "disk is full" in words:
-        return errors.StorageFull(words, place=place, remedy="Free disk space, then repeat.")
+    # A quota and a limit on file sizes show as failed writes.
+    if name in ("SQLITE_FULL", "SQLITE_IOERR_WRITE") or "disk is full" in words:
+        return errors.StorageFull(
+            f"no space left to write ({words})", place=place, remedy="Free disk space, then repeat."
+        )
     if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) or "malformed" in words:
         return errors.StorageCorrupt(
             words, place=place, remedy="Restore this file from a copy, or replay the event log."
