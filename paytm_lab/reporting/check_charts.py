@@ -192,11 +192,11 @@ def verdict(checks: pd.DataFrame, *, profile: str = "embedded") -> go.Figure:
         x="",
         y="",
         height=60 + 28 * len(checks),
-        narrow={"height": 150 + sum(map(_narrow_row_height, checks["check"], checks["detail"]))},
+        narrow={"meta": {"height": 60 + sum(map(_row_height, checks["check"], checks["detail"]))}},
     )
 
 
-def _narrow_row_height(check: str, detail: str) -> int:
+def _row_height(check: str, detail: str) -> int:
     """Pixels of a table's row whose texts wrap at about 16 and 26 characters on a phone."""
     return 16 + 16 * max(-(-len(str(check)) // 16), -(-len(str(detail)) // 26))
 

@@ -23,9 +23,10 @@ INK = "#1f2430"
 GRID = "#e3e6ea"
 SERIES = (BLUE, ORANGE, GREEN, PURPLE, RED, GREY)
 
-# What a line holds at the title's and the subtitle's size; Plotly does not wrap text by itself.
-WIDE_CHARS = (84, 120)
-NARROW_CHARS = (40, 54)
+# What a line holds at the title's and the subtitle's size in a wide font; Plotly does not wrap text
+# by itself, and only a browser knows the reader's fonts (page.js measures them).
+TITLE_CHARS = 74
+NOTE_CHARS = 104
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
 
@@ -39,24 +40,22 @@ def figure(
     note: str = "",
     height: int = 300,
     head: int = 0,
-    head_narrow: int = 0,
     layout: Mapping[str, Any] | None = None,
     narrow: Mapping[str, Any] | None = None,
 ) -> go.Figure:
     """A figure in the house style. ``title`` says what to look at, ``x`` and ``y`` carry units,
-    ``note`` (one short sentence) stands beside the profile under the title. ``height`` and ``head``
-    (room above the plot that a chart needs for itself, ``head_narrow`` on a phone) are pixels.
+    ``note`` (one short sentence) stands beside the profile under the title. ``height`` of the plot
+    and ``head``, the room above it that a chart needs for itself, are pixels.
 
-    The layout is for a wide place; ``layout.meta.narrow`` holds what to change (merged over it, and
-    ``narrow`` merged into that) where the figure is less than 620 pixels wide: page.js does so.
+    The layout suits a wide place. For other ones ``layout.meta`` holds what page.js needs: the
+    texts unwrapped, what the legend and the axis say, and ``narrow``, what to change in the layout
+    where the figure is less than 620 pixels wide.
     """
     below = f"measured on: {profile}" + (f" · {note}" if note else "")
+    # A number and its unit stay on one line: wrapping breaks at ordinary spaces only.
+    title = re.sub(r"(?<=\d) (?=(?:%|ms\b|s\b))", "\u00a0", title)
     named = [t.name for t in traces if getattr(t, "showlegend", False) is not False and t.name]
-    # The legend stands over the plot, so what the axis' labels take is lost to it.
     labels = [str(y) for t in traces if getattr(t, "orientation", "") == "h" for y in t.y]
-    left = 30 + 7 * max(map(len, labels), default=4)
-    wide = _heading(title, below, named, WIDE_CHARS, 760 - left, height, head)
-    small = _heading(title, below, named, NARROW_CHARS, 350 - left, height, head_narrow or head)
     fig = go.Figure(data=list(traces))
     fig.update_layout(
         template="none",
@@ -71,9 +70,18 @@ def figure(
         hoverlabel={"font": {"family": FONT}},
         barcornerradius=3,
         bargap=0.25,
-        meta={"profile": profile, "narrow": merge(small, narrow or {})},
+        meta={
+            "profile": profile,
+            "title": title,
+            "note": below,
+            "legend": named,
+            "labels": sorted(set(labels), key=len)[-3:],
+            "height": height,
+            "head": head,
+            "narrow": dict(narrow or {}),
+        },
     )
-    fig.update_layout(**wide)
+    fig.update_layout(**_heading(title, below, named, labels, height, head))
     fig.update_xaxes(**_AXIS, title={"text": x, "font": {"size": 12}, "standoff": 8})
     fig.update_yaxes(**_AXIS, title={"text": y, "font": {"size": 12}, "standoff": 8})
     if layout:
@@ -81,34 +89,16 @@ def figure(
     return fig
 
 
-def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested dictionaries, ``above`` winning."""
-    merged = dict(below)
-    for key, value in above.items():
-        held = merged.get(key)
-        both = isinstance(held, Mapping) and isinstance(value, Mapping)
-        merged[key] = merge(held, value) if both else value  # type: ignore[arg-type]
-    return merged
-
-
 def _heading(
-    title: str,
-    below: str,
-    named: Sequence[str],
-    chars: tuple[int, int],
-    width: int,
-    height: int,
-    head: int,
+    title: str, below: str, named: Sequence[str], labels: Sequence[str], height: int, head: int
 ) -> dict[str, Any]:
     """Title, subtitle, and the room that they and the legend take: nothing may overlap."""
-    # A number and its unit stay on one line: textwrap breaks at ordinary spaces only.
-    for unit in ("%", "ms", "s"):
-        title = re.sub(rf"(?<=\d) (?={unit}\b|{unit}(?!\w))", "\u00a0", title)
-    title_lines = textwrap.wrap(title, chars[0])
-    note_lines = textwrap.wrap(below, chars[1])
-    legend = _legend_lines(named, width)
+    title_lines = textwrap.wrap(title, TITLE_CHARS)
+    note_lines = textwrap.wrap(below, NOTE_CHARS)
     # Plotly sets a title of several lines about half a line too high.
     pad = 14 if len(title_lines) == 1 else 24
+    # The legend stands over the plot, so what the axis' labels take is lost to it.
+    legend = _legend_lines(named, 730 - 7 * max(map(len, labels), default=4))
     top = 18 + pad + 21 * len(title_lines) + 16 * len(note_lines) + 21 * legend + head
     return {
         "title": {

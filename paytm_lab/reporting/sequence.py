@@ -53,8 +53,7 @@ def sequence(
         y="time since the first step (ms)",
         height=int(20 + 36 * -bottom),
         head=34,
-        head_narrow=64,
-        narrow={"xaxis": {"ticktext": _staggered(used)}},
+        narrow={"xaxis": {"ticktext": _staggered(used)}, "meta": {"head": 64}},
     )
     fig.update_layout(annotations=notes, shapes=[_lane(i, bottom) for i in place.values()])
     fig.update_xaxes(

@@ -60,9 +60,10 @@ def test_every_chart_names_axes_profile_and_what_to_look_at(name: str) -> None:
             assert layout[axis]["title"]["text"], axis
     if name == "sequence":
         assert layout["yaxis"]["title"]["text"].endswith("(ms)")
-    narrow = layout["meta"]["narrow"]
-    assert max(map(len, narrow["title"]["text"].split("<br>"))) <= look.NARROW_CHARS[0]
-    assert narrow["height"] >= 200
+    meta = layout["meta"]
+    assert meta["title"] == layout["title"]["text"].replace("<br>", " ")
+    assert max(map(len, layout["title"]["text"].split("<br>"))) <= look.TITLE_CHARS
+    assert layout["height"] == layout["margin"]["t"] + meta["height"]
 
 
 @pytest.mark.parametrize("name", CASES)
