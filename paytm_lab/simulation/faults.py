@@ -257,9 +257,25 @@ FAULTS: tuple[FaultKind, ...] = (
 def find(target: str, kind: str) -> FaultKind:
     """The fault of that name; BadInput that lists the known ones otherwise."""
     for fault in FAULTS:
-        if fault.kind == kind and (target == fault.target or target.startswith(f"{fault.target}-")):
+        if fault.kind == kind and _is_of(fault, target):
             return fault
+    raise _no_fault(f"{target} {kind}")
+
+
+def faults_of(target: str) -> list[FaultKind]:
+    """The faults that ``target`` may have; BadInput where there is none."""
+    found = [fault for fault in FAULTS if _is_of(fault, target)]
+    if not found:
+        raise _no_fault(target)
+    return found
+
+
+def _is_of(fault: FaultKind, target: str) -> bool:
+    return target == fault.target or target.startswith(f"{fault.target}-")
+
+
+def _no_fault(words: str) -> BadInput:
     known = "; ".join(
         f"{f.target}{'-N' if f.target in ('shard', 'consumer') else ''} {f.kind}" for f in FAULTS
     )
-    raise BadInput(f"{target} {kind} is not a fault", remedy=f"Known: {known}.")
+    return BadInput(f"{words} is not a fault", remedy=f"Known: {known}.")

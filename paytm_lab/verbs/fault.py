@@ -30,12 +30,15 @@ OFFERED_PER_S = 200
 BEFORE_S = 1.0
 AFTER_S = 2.0
 BUCKET_S = 0.5
+CHILD_USERS = USERS + 40
 CHILD_PAYMENTS = 20_000
+ACKS_BEFORE_CRASH = 300
+REFUSAL_POINTS = ("leg_b:refused", "leg_c:given_back")
 
 
 def fault(common: Common, target: str | None, kind: str | None, seconds: float) -> int:
     if target is None or kind is None:
-        return _list(common)
+        return _list(common, target)
     found = faults.find(target, kind)
     if common.data is None:
         with tempfile.TemporaryDirectory(prefix="paytm_lab-fault-") as folder:
@@ -43,7 +46,8 @@ def fault(common: Common, target: str | None, kind: str | None, seconds: float) 
     return _on(common, found, target, seconds)
 
 
-def _list(common: Common) -> int:
+def _list(common: Common, target: str | None) -> int:
+    """The faults there are, or those of a target."""
     names = {"shard": "shard-N", "consumer": "consumer-NAME"}
     rows = [
         {
@@ -52,7 +56,7 @@ def _list(common: Common) -> int:
             "what one sees": fault.sight,
             "how it heals": fault.heals,
         }
-        for fault in faults.FAULTS
+        for fault in (faults.FAULTS if target is None else faults.faults_of(target))
     ]
     if common.as_json:
         print_json(rows)
@@ -67,6 +71,7 @@ def _on(common: Common, found: faults.FaultKind, target: str, seconds: float) ->
         return _crash(common, found)
     with opened(common) as lab:
         lab.open_accounts({str(n): OPENING_PAISE for n in range(1, USERS + 1)})
+        lab.drain()  # so that events behind are the load's
         load = _Load(lab)
         load.start()
         load.run_for("before", BEFORE_S)
@@ -143,7 +148,7 @@ class _Load:
             self._latency_ms.setdefault(phase, []).append((time.perf_counter() - started) * 1e3)
 
     def rows(self) -> list[dict[str, Any]]:
-        """One row a phase: answers a second, median latency, and how far events lagged."""
+        """One row a phase: what callers heard, their latency, and how far events lagged."""
         words = sorted({word for heard in self._heard.values() for word in heard})
         rows: list[dict[str, Any]] = []
         for phase in ("before", "during", "after"):
@@ -155,6 +160,7 @@ class _Load:
                 | {word: heard[word] for word in words}
                 | {
                     "latency_ms_p50": round(latency[len(latency) // 2], 2),
+                    "latency_ms_p99": round(latency[len(latency) * 99 // 100], 2),
                     "events_behind_max": self._backlog.get(phase, 0),
                 }
             )
@@ -164,6 +170,8 @@ class _Load:
 def _crash(common: Common, found: faults.FaultKind) -> int:
     """A real process, killed at the point; what it acknowledged must be there afterwards."""
     point = faults.CRASH_POINTS[found.kind]
+    if point in REFUSAL_POINTS:
+        _close_some(common)
     acknowledged = _run_child(common, point)
     started = time.monotonic()
     with opened(common) as lab:
@@ -189,11 +197,20 @@ def _crash(common: Common, found: faults.FaultKind) -> int:
     return 1 if lost else report.exit_code
 
 
+def _close_some(common: Common) -> None:
+    """Accounts that refuse what the child pays them: the last ones of its workload."""
+    users = [str(n) for n in range(USERS + 1, CHILD_USERS + 1)]
+    with opened(common) as lab:
+        lab.open_accounts(dict.fromkeys(users, 0))
+        for user in users:
+            lab.close_account(user)
+
+
 def _run_child(common: Common, point: str) -> dict[str, str]:
     readable, writable = os.pipe()
     verb = (
-        f"run --quiet --users {USERS} --payments {CHILD_PAYMENTS} --in-flight 64"
-        f" --ack-fd {writable} --crash-at {point} --data"
+        f"run --quiet --users {CHILD_USERS} --payments {CHILD_PAYMENTS} --in-flight 64"
+        f" --zipf-s 0 --ack-fd {writable} --crash-at {point}@{ACKS_BEFORE_CRASH} --data"
     )
     process = subprocess.Popen(  # noqa: S603 - this very program
         [sys.executable, "-m", "paytm_lab.cli", *verb.split(), str(common.data)],
