@@ -16,6 +16,7 @@ from typing import Any
 from paytm_lab.core import errors
 from paytm_lab.core.clock import Clock
 from paytm_lab.core.ids import payment_id_text
+from paytm_lab.core.wakeup import Wakeup
 from paytm_lab.ledger.evaluate import Batch
 from paytm_lab.ledger.operations import (
     ApplyFraud,
@@ -43,6 +44,7 @@ class SimulatedCrash(Exception):
 
 
 ATTEMPTS_MAX = 5
+OUTBOX_LOOK_S = 0.05
 RETRY_PAUSE_S = 0.002
 IDLE_WAIT_S_MIN = 0.01
 _GROWS_OUTBOX = (Pay, CreateAccount)
@@ -98,7 +100,7 @@ class ShardWriter:
         self._queue: deque[Item] = deque()
         self._lazy: deque[Item] = deque()
         self._lazy_since = 0.0
-        self._wake = threading.Event()
+        self._wake = Wakeup()
         self._sleeping = False
         self._stopping = False
         self._dead = False
@@ -107,6 +109,8 @@ class ShardWriter:
         self._is_down = False
         self.storage_error: errors.StoreError | None = None  # why the last batch was not stored
         self._last_batch = 0
+        self._outbox_at_most = 0
+        self._look_at_outbox_s = float("-inf")
         self.stats = WriterStats()
 
     # -- callers' side ----------------------------------------------------------------------------
@@ -117,7 +121,7 @@ class ShardWriter:
             return
         self._queue.append((operation, done))
         if self._sleeping:
-            self._wake.set()
+            self._wake.call()
 
     def put_lazy(self, operation: Complete, done: Done) -> None:
         """Queue one that rides along with the next batch; alone only after ``idle_finalise_s``."""
@@ -133,7 +137,7 @@ class ShardWriter:
         self._stopping = True
         self._queue.clear()
         self._lazy.clear()
-        self._wake.set()
+        self._wake.call()
 
     def queue_depth(self) -> int:
         return len(self._queue) + len(self._lazy)
@@ -167,7 +171,7 @@ class ShardWriter:
     def stop(self) -> None:
         """Finish what waits, then end the thread."""
         self._stopping = True
-        self._wake.set()
+        self._wake.call()
         if self._thread is not None:
             self._thread.join(timeout=60)
             self._thread = None
@@ -190,7 +194,6 @@ class ShardWriter:
             # Lazy operations come without waking anybody.
             self._wake.wait(max(self._idle_finalise_s, IDLE_WAIT_S_MIN))
         self._sleeping = False
-        self._wake.clear()
 
     def _lazy_is_due(self) -> bool:
         return bool(self._lazy) and (
@@ -333,12 +336,19 @@ class ShardWriter:
         self.stats.batches += 1
         self.stats.operations += len(operations)
         self.stats.rows += rows
+        self._outbox_at_most += len(state.outbox_rows)
         return results
 
     def _outbox_is_full(self, operations: list[Operation]) -> errors.OutboxFull | None:
         if not any(isinstance(op, _GROWS_OUTBOX) for op in operations):
             return None
-        if self._database.outbox_rows() < self._outbox_rows_max:
+        # Nobody but this writer adds many rows within a moment, and it knows its own: the count of
+        # the last look and what it added since is an upper bound that needs no query.
+        now_s = self._clock.monotonic_s()
+        if self._outbox_at_most >= self._outbox_rows_max or now_s >= self._look_at_outbox_s:
+            self._outbox_at_most = self._database.outbox_rows()
+            self._look_at_outbox_s = now_s + OUTBOX_LOOK_S
+        if self._outbox_at_most < self._outbox_rows_max:
             return None
         return errors.OutboxFull(
             f"the outbox holds {self._outbox_rows_max} events or more",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from array import array
 from collections import Counter, deque
@@ -20,6 +19,7 @@ from paytm_lab.core.errors import (
     Unavailable,
 )
 from paytm_lab.core.ids import payment_id_text
+from paytm_lab.core.wakeup import Wakeup
 from paytm_lab.ledger.operations import Outcome, PaymentRequest, Result
 from paytm_lab.ledger.transfers import TransferEngine
 from paytm_lab.simulation.payments import Transfer
@@ -100,7 +100,7 @@ class LoadDriver:
         self._give_up_s = give_up_s
         self._pause = pause
         self._answered: list[None] = []
-        self._wake = threading.Event()
+        self._wake = Wakeup()
         self._waiting = False
         self._broken: PaytmLabError | None = None
         self._again: deque[tuple[int, PaymentRequest]] = deque()
@@ -232,7 +232,7 @@ class LoadDriver:
             self._not_admitted(index, result)
         if self._waiting:
             self._waiting = False  # one call wakes; waking for each of a batch's answers costs more
-            self._wake.set()
+            self._wake.call()
 
     def _wait_until(self, is_true: Callable[[], bool], timeout_s: float | None = None) -> None:
         if is_true():
@@ -245,7 +245,6 @@ class LoadDriver:
                 self._waiting = True
                 if not is_true():
                     self._wake.wait(0.02)
-                self._wake.clear()
             if time.monotonic() > until:
                 if timeout_s is None:
                     raise OutcomeUnknown(f"no answer within {self._give_up_s:.0f} s", payment_id="")

@@ -20,7 +20,12 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool
 
 from paytm_lab.backends.embedded.shard_transaction import EmbeddedTransaction
-from paytm_lab.backends.embedded.sqlite_files import make_directory, translate, use_wal
+from paytm_lab.backends.embedded.sqlite_files import (
+    CHECKPOINT_PAGES,
+    make_directory,
+    translate,
+    use_wal,
+)
 from paytm_lab.core import errors
 from paytm_lab.ports.shard_database import OutboxRow, ShardMeta
 
@@ -72,6 +77,7 @@ class EmbeddedShardDatabase:
         try:
             connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
             connection.execute("PRAGMA synchronous=FULL")
+            connection.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
             connection.execute("PRAGMA cache_size=-16000")
             if query_only:
                 connection.execute("PRAGMA query_only=1")
