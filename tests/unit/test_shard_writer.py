@@ -1,4 +1,4 @@
-"""Group commit: what fails is tried again, then cut down to the one bad operation; every caller gets
+"""Group commit: what fails is tried again, then cut down to the one bad operation. Every caller gets
 one answer, and nobody is told that nothing happened when something may have.
 """
 

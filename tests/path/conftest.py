@@ -1,0 +1,46 @@
+"""Labs for the tests of a payment's path: users '0' to '11' with 1,000 rupees each; user n lies on
+shard n % 4. A deterministic lab stands still until it is stepped or somebody waits for an answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from paytm_lab import Lab
+
+USERS = 12
+OPENING_PAISE = 100_000
+MakeLab = Callable[..., Lab]
+
+
+@pytest.fixture
+def make_lab(tmp_path: Path) -> Iterator[MakeLab]:
+    """``make(**settings)``: an open lab with its users. All calls of one test share a folder."""
+    with ExitStack() as labs:
+
+        def make(users: int = USERS, **settings: Any) -> Lab:
+            settings.setdefault("deterministic", True)
+            settings.setdefault("seed", 1)
+            settings.setdefault("data", tmp_path / "lab")
+            lab = Lab(shards=4, **settings).open()
+            labs.callback(lab.close)
+            lab.open_accounts({str(n): OPENING_PAISE for n in range(users)})
+            return lab
+
+        yield make
+
+
+@pytest.fixture
+def lab(make_lab: MakeLab) -> Lab:
+    return make_lab()
+
+
+@pytest.fixture
+def running_lab(make_lab: MakeLab) -> Lab:
+    """The same with threads."""
+    return make_lab(deterministic=False)
