@@ -10,7 +10,8 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from paytm_lab.core import errors
@@ -63,6 +64,30 @@ _PAYMENT_SET = (
 Item = tuple[Operation, Done]
 
 
+_helping = threading.local()
+
+
+@contextmanager
+def helping() -> Iterator[Callable[[], None]]:
+    """For a caller that waits anyway: what it queues on idle writers is run by ``help()``, the
+    function that this yields, in its own thread. Two hand-overs between threads a leg are most of
+    the latency of a lone payment; busy writers gather it into their next batch as ever.
+    """
+    outer: deque[ShardWriter] | None = getattr(_helping, "writers", None)
+    writers: deque[ShardWriter] = deque() if outer is None else outer
+    _helping.writers = writers
+
+    def help_now() -> None:
+        while writers:
+            writers.popleft().help()
+
+    try:
+        yield help_now
+    finally:
+        help_now()
+        _helping.writers = outer
+
+
 class WriterStats:
     """Counters of one writer since it was made; read without a lock, a moment out of step."""
 
@@ -108,6 +133,7 @@ class ShardWriter:
         self._down_until = 0.0
         self._is_down = False
         self.storage_error: errors.StoreError | None = None  # why the last batch was not stored
+        self._stepping = threading.Lock()
         self._last_batch = 0
         self._outbox_at_most = 0
         self._look_at_outbox_s = float("-inf")
@@ -121,7 +147,11 @@ class ShardWriter:
             return
         self._queue.append((operation, done))
         if self._sleeping:
-            self._wake.call()
+            mine = getattr(_helping, "writers", None)
+            if mine is None:
+                self._wake.call()
+            else:
+                mine.append(self)
 
     def put_lazy(self, operation: Complete, done: Done) -> None:
         """Queue one that rides along with the next batch; alone only after ``idle_finalise_s``."""
@@ -200,8 +230,22 @@ class ShardWriter:
             self._stopping or self._clock.monotonic_s() - self._lazy_since >= self._idle_finalise_s
         )
 
+    def help(self) -> None:
+        """Run a batch in this thread if the writer is idle; else see that its own thread does."""
+        if self._stepping.acquire(blocking=False):
+            try:
+                self._step()
+            finally:
+                self._stepping.release()
+        if self._queue:
+            self._wake.call()
+
     def step(self) -> int:
         """Run one batch of what waits now; how many operations it answered (0: nothing waited)."""
+        with self._stepping:
+            return self._step()
+
+    def _step(self) -> int:
         if self._dead:  # something was put while it was killed
             self._queue.clear()
             self._lazy.clear()

@@ -39,7 +39,7 @@ from paytm_lab.ledger.operations import (
     PaymentRequest,
     Result,
 )
-from paytm_lab.ledger.shard_writer import ShardWriter
+from paytm_lab.ledger.shard_writer import ShardWriter, helping
 from paytm_lab.ports.fraud_gate import FraudGate
 from paytm_lab.routing.shard_map import Router
 
@@ -244,7 +244,12 @@ class TransferEngine:
             answers.append(result)
             arrived.set()
 
-        started = start(done)
+        if self._drive is None:
+            with helping() as help_now:
+                started = start(done)
+                help_now()
+        else:
+            started = start(done)
         payment = payment_id_text(started) if isinstance(started, bytes) else ""
         self.await_condition(arrived, lambda: bool(answers), payment)
         if isinstance(answers[0], errors.PaytmLabError):

@@ -21,6 +21,7 @@ from paytm_lab.core.errors import (
 from paytm_lab.core.ids import payment_id_text
 from paytm_lab.core.wakeup import Wakeup
 from paytm_lab.ledger.operations import Outcome, PaymentRequest, Result
+from paytm_lab.ledger.shard_writer import helping
 from paytm_lab.ledger.transfers import TransferEngine
 from paytm_lab.simulation.payments import Transfer
 
@@ -177,7 +178,11 @@ class LoadDriver:
         until = 0.0
         while True:
             try:
-                self._engine.submit(request, done)
+                if self._in_flight == 1 and self._pause is None:
+                    with helping():  # this thread would only wait
+                        self._engine.submit(request, done)
+                else:
+                    self._engine.submit(request, done)
                 return
             except Overloaded as error:
                 until = until or time.monotonic() + self._give_up_s
