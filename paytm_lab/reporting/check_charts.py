@@ -140,7 +140,7 @@ def event_counts(events: pd.DataFrame, *, profile: str = "embedded") -> go.Figur
     zero = events.loc[events["events"] == 0, "type"]
     fig = figure(
         traces,
-        title=f"{title}: {count(total)}, of {len(events) - len(zero)} types",
+        title=f"{title}: {count(total)} of {len(events) - len(zero)} types",
         profile=profile,
         x="events (logarithmic)",
         y="event type",
