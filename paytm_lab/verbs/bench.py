@@ -12,7 +12,7 @@ from paytm_lab import benchmarks, preflight
 from paytm_lab.core.errors import BadInput
 from paytm_lab.lab import Lab
 from paytm_lab.terminal import print_json, say, table
-from paytm_lab.verbs.common import Common
+from paytm_lab.verbs.common import Common, collect_less
 
 _HELPERS = frozenset({"raw_loop"})
 
@@ -33,6 +33,7 @@ def bench(common: Common, name: str | None, quick: bool) -> int:
         raise BadInput(f"{name!r} is not a benchmark", remedy=f"Name one of {', '.join(names())}.")
     preflight.require(common.settings())
     module = importlib.import_module(f"paytm_lab.benchmarks.{name}")
+    collect_less()
     with tempfile.TemporaryDirectory(prefix="paytm_lab-bench-", dir=common.data) as folder:
         options = {"open_lab": Lab} if "open_lab" in signature(module.run).parameters else {}
         rows = module.run(Path(folder), quick, **options)
