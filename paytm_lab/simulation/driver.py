@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from array import array
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
 from paytm_lab.core.errors import (
@@ -51,6 +51,14 @@ class Posted:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def make_room(self, payments: int) -> None:
+        """Places for so many more payments, unanswered as yet."""
+        self.ids.extend([b""] * payments)
+        self.status.extend([""] * payments)
+        self.reason.extend([""] * payments)
+        self.latency_ms.extend([float("nan")] * payments)
+        self.submitted_s.extend([float("nan")] * payments)
 
     @property
     def answers(self) -> Counter[str]:
@@ -115,24 +123,13 @@ class LoadDriver:
         """
         started = time.perf_counter()
         posted = self.posted
-        for transfer in self._flat(transfers, on_progress):
-            request = PaymentRequest(
-                transfer.from_user_id, transfer.to_user_id, transfer.amount_paise,
-                idempotency_key=transfer.idempotency_key, at_us=transfer.at_us,
-            )  # fmt: skip
-            if len(posted) - len(self._answered) >= self._in_flight:
-                self._wait_for_room(posted)
-            index = len(posted)
-            posted.ids.append(b"")
-            posted.latency_ms.append(float("nan"))
-            posted.status.append("")
-            posted.reason.append("")
-            posted.submitted_s.append(time.perf_counter() - started)
-            self._submit(index, request, started)
-            if self._again:
-                self._retry(started)
-            if self._broken is not None:
-                raise self._broken
+        for batch in transfers:
+            for start in range(0, len(batch), BACKLOG_CHECK_PAYMENTS):
+                part = batch[start : start + BACKLOG_CHECK_PAYMENTS]
+                self._hold_back()
+                self._post(part, started)
+                if on_progress is not None:
+                    on_progress(len(part))
         while len(self._answered) < len(posted):
             self._wait_until(lambda: bool(self._again) or len(self._answered) >= len(posted))
             self._retry(started)
@@ -141,19 +138,28 @@ class LoadDriver:
         posted.seconds = time.perf_counter() - started
         return posted
 
-    def _wait_for_room(self, posted: Posted) -> None:
-        self._wait_until(lambda: len(posted) - len(self._answered) < self._in_flight)
+    def _post(self, part: list[Transfer], started: float) -> None:
+        """Submit these, each as soon as fewer than ``in_flight`` payments wait for their answer."""
+        posted, answered, in_flight = self.posted, self._answered, self._in_flight
+        submitted_s, now_s = posted.submitted_s, time.perf_counter
+        first = len(posted)
+        posted.make_room(len(part))
+        for index, transfer in enumerate(part, first):
+            request = PaymentRequest(
+                transfer.from_user_id, transfer.to_user_id, transfer.amount_paise,
+                idempotency_key=transfer.idempotency_key, at_us=transfer.at_us,
+            )  # fmt: skip
+            if index - len(answered) >= in_flight:
+                self._wait_for_room(index)
+            submitted_s[index] = now_s() - started
+            self._submit(index, request, started)
+            if self._again:
+                self._retry(started)
+            if self._broken is not None:
+                raise self._broken
 
-    def _flat(
-        self, batches: Iterable[list[Transfer]], on_progress: Callable[[int], None] | None
-    ) -> Iterator[Transfer]:
-        for batch in batches:
-            for start in range(0, len(batch), BACKLOG_CHECK_PAYMENTS):
-                part = batch[start : start + BACKLOG_CHECK_PAYMENTS]
-                self._hold_back()
-                yield from part
-                if on_progress is not None:
-                    on_progress(len(part))
+    def _wait_for_room(self, submitted: int) -> None:
+        self._wait_until(lambda: submitted - len(self._answered) < self._in_flight)
 
     def _hold_back(self) -> None:
         if self._backlog is None or self._backlog() <= self._backlog_max:
