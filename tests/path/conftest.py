@@ -4,6 +4,9 @@ shard n % 4. A deterministic lab stands still until it is stepped or somebody wa
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,6 +18,7 @@ from paytm_lab import Lab
 
 USERS = 12
 OPENING_PAISE = 100_000
+PROGRAM = Path(__file__).with_name("posting_process.py")
 MakeLab = Callable[..., Lab]
 
 
@@ -27,6 +31,7 @@ def make_lab(tmp_path: Path) -> Iterator[MakeLab]:
             settings.setdefault("deterministic", True)
             settings.setdefault("seed", 1)
             settings.setdefault("data", tmp_path / "lab")
+            settings.setdefault("velocity_limit", 1_000_000)  # nobody is frozen for being quick
             lab = Lab(shards=4, **settings).open()
             labs.callback(lab.close)
             lab.open_accounts({str(n): OPENING_PAISE for n in range(users)})
@@ -44,3 +49,26 @@ def lab(make_lab: MakeLab) -> Lab:
 def running_lab(make_lab: MakeLab) -> Lab:
     """The same with threads."""
     return make_lab(deterministic=False)
+
+
+@pytest.fixture
+def start_posting(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start another process on the test's lab (see posting_process.py); it is gone at the end."""
+    running: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, str(PROGRAM), str(tmp_path / "lab"), *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=PROGRAM.parents[2],
+            env={**os.environ, "PYTHONPATH": str(PROGRAM.parents[2])},
+        )
+        running.append(process)
+        return process
+
+    yield start
+    for process in running:
+        process.kill()
+        process.communicate()
