@@ -38,6 +38,7 @@ def run(data_dir: Path, quick: bool, open_lab: Callable[..., Any]) -> list[dict[
     Ends in a full audit, events included: IntegrityError when it is not clean.
     """
     rows = []
+    users = USERS // 10 if quick else USERS
     with (
         open_lab(
             data=data_dir / "engine", seed=SEED, relay=False, consumers=(), outbox_rows_max=10**8
@@ -45,14 +46,15 @@ def run(data_dir: Path, quick: bool, open_lab: Callable[..., Any]) -> list[dict[
         open_lab(data=data_dir / "raw", seed=SEED, relay=False, consumers=()) as raw_lab,
     ):
         for each in (lab, raw_lab):
-            each.open_accounts({str(n): OPENING_PAISE for n in range(1, USERS + 1)})
-        raw = RawLoop(dict(raw_lab.system.databases), raw_accounts(raw_lab))
+            each.open_accounts({str(n): OPENING_PAISE for n in range(1, users + 1)})
+        raw = RawLoop(dict(raw_lab.system.databases), raw_accounts(raw_lab, users))
         for share in SHARES:
             for in_flight in IN_FLIGHT:
                 count = PAYMENTS[in_flight] // (10 if quick else 1)
-                rows.append(_row(lab, raw, in_flight, share, count, 1 if quick else ROUNDS))
+                rounds = 1 if quick else ROUNDS
+                rows.append(_row(lab, raw, in_flight, share, count, rounds, users))
         for share in (0.0, 1.0):
-            rows.append(_offered(lab, share, 1.0 if quick else OFFERED_S))
+            rows.append(_offered(lab, share, 0.5 if quick else OFFERED_S, users))
     with open_lab(data=data_dir / "engine", seed=SEED, outbox_rows_max=10**8) as lab:
         lab.audit().require_clean()
     return rows
@@ -86,14 +88,14 @@ def plan(share: float, count: int, rng: random.Random, shards: int = 4, users: i
 
 
 def _row(
-    lab: Any, raw: RawLoop, in_flight: int, share: float, count: int, rounds: int
+    lab: Any, raw: RawLoop, in_flight: int, share: float, count: int, rounds: int, users: int
 ) -> dict[str, Any]:
     rng = random.Random(f"{SEED}/{in_flight}/{share}")
     best_s, raw_s = float("inf"), float("inf")
     latency_ms: Any = np.zeros(1)
     written = -_rows_written(lab)
     for _ in range(rounds):
-        todo = plan(share, count, rng)
+        todo = plan(share, count, rng, users=users)
         raw_s = min(raw_s, raw.run(todo, in_flight, share))
         driver = LoadDriver(lab.system.engine, in_flight=in_flight)
         transfers = [Transfer(n, row[0], row[1], row[4]) for n, row in enumerate(todo, 1)]
@@ -120,11 +122,12 @@ def _rows_written(lab: Any) -> int:
     return sum(writer.stats.rows for writer in lab.system.writers.values())
 
 
-def _offered(lab: Any, share: float, seconds: float) -> dict[str, Any]:
+def _offered(lab: Any, share: float, seconds: float, users: int) -> dict[str, Any]:
     """An open loop: payments start on time, whatever became of those before them; latency counts
     from the time a payment was due.
     """
-    todo = plan(share, int(OFFERED_PER_S * seconds), random.Random(f"{SEED}/offered/{share}"))
+    rng = random.Random(f"{SEED}/offered/{share}")
+    todo = plan(share, int(OFFERED_PER_S * seconds), rng, users=users)
     latency_s: list[float] = []
     all_in = threading.Event()
     started = time.perf_counter() + 0.05

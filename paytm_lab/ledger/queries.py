@@ -289,6 +289,21 @@ PAYMENT_COLUMNS = (
 )
 
 
+def ledger_mark(database: ShardDatabase) -> tuple[int, int, int]:
+    """The last entry's id, the last payment row's id, and how many payments are PENDING: what any
+    posting, and any end of a PENDING payment, changes.
+    """
+    pending = (
+        select(func.count())
+        .select_from(transactions)
+        .where(transactions.c.open_since > 0, transactions.c.status == "PENDING")
+    )
+    with database.read() as connection:
+        entry = connection.execute(select(func.max(ledger_entries.c.id))).scalar_one()
+        payment = connection.execute(select(func.max(transactions.c.id))).scalar_one()
+        return (entry or 0, payment or 0, connection.execute(pending).scalar_one())
+
+
 def payment_marks(databases: Databases) -> dict[int, int]:
     """Shard -> the last row id of its payments: where a run that starts now will begin."""
     marks = {}

@@ -262,6 +262,14 @@ def find(target: str, kind: str) -> FaultKind:
     raise _no_fault(f"{target} {kind}")
 
 
+def require_target(system: Any, target: str) -> None:
+    """BadInput where the lab has no such shard or consumer."""
+    if target.startswith("shard"):
+        _shard(system, target)
+    elif target.startswith("consumer"):
+        _runner(system, target)
+
+
 def faults_of(target: str) -> list[FaultKind]:
     """The faults that ``target`` may have; BadInput where there is none."""
     found = [fault for fault in FAULTS if _is_of(fault, target)]

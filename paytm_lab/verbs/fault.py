@@ -70,6 +70,7 @@ def _on(common: Common, found: faults.FaultKind, target: str, seconds: float) ->
     if found.target == "process":
         return _crash(common, found)
     with opened(common) as lab:
+        faults.require_target(lab.system, target)
         lab.open_accounts({str(n): OPENING_PAISE for n in range(1, USERS + 1)})
         lab.drain()  # so that events behind are the load's
         load = _Load(lab)
