@@ -13,12 +13,13 @@ from paytm_lab.core import errors
 from paytm_lab.core.events import PaymentData, encode
 from paytm_lab.core.ids import payment_id_text
 from paytm_lab.ledger.operations import Credit, Outcome, Pay
+from paytm_lab.ledger.schema import INSERT_COLUMNS
 from paytm_lab.ports.shard_database import AccountRow, HoldRow, PaymentRow, ShardMeta
 
 NO_DEBIT = {"frozen": "sender_frozen", "frozen_all": "sender_frozen", "closed": "sender_closed"}
 Row = tuple[Any, ...]
-# A row of ``transactions`` starts with the fields of a PaymentRow up to this one.
-_PAYMENT_FIELDS = PaymentRow._fields.index("receivable") + 1
+# A row of ``transactions`` is a PaymentRow with this one more column, and the times at its end.
+_OPEN_SINCE = INSERT_COLUMNS["transactions"].index("open_since")
 
 
 class BatchState:
@@ -90,7 +91,7 @@ class BatchState:
         if row is None and payment_id in self.received:
             for new in self.payment_rows:
                 if new[0] == payment_id and new[1] == "destination":
-                    return PaymentRow(*new[:_PAYMENT_FIELDS])
+                    return _as_payment(new)
         return row
 
     def hold_row(self, payment_id: bytes) -> HoldRow:
@@ -153,7 +154,7 @@ class BatchState:
         )  # fmt: skip
         self.payment_rows.append(row)
         if op.key_hash is not None:
-            self.keys[op.key_hash] = PaymentRow(*row[:_PAYMENT_FIELDS])
+            self.keys[op.key_hash] = _as_payment(row)
 
     def destination_row(self, op: Credit, status: str, reason: str) -> None:
         now_us = self.now_us
@@ -219,6 +220,11 @@ class BatchState:
         )
 
 
+def _as_payment(row: Row) -> PaymentRow:
+    """A new row of ``transactions`` as it will be read back."""
+    return PaymentRow(*row[:_OPEN_SINCE], *row[_OPEN_SINCE + 1 : len(PaymentRow._fields) + 1])
+
+
 def id_text(payment_id: bytes | None) -> str:
     return "" if payment_id is None else payment_id_text(payment_id)
 
@@ -241,4 +247,6 @@ def outcome_of(row: PaymentRow, repeated: bool = False) -> Outcome:
         kind=row.kind,
         occurred_at=row.occurred_at,
         refund_of=row.refund_of,
+        fraud_decision=row.fraud_decision,
+        fraud_score=row.fraud_score,
     )

@@ -127,7 +127,7 @@ class Batch(BatchState):
         return Outcome(
             status, reason, op.payment_id, op.amount, self.stamp, balance, self.shard_id,
             op.to_shard, owed, False, False, op.from_user_id, op.to_user_id, op.kind,
-            op.occurred_at, op.refund_of,
+            op.occurred_at, op.refund_of, op.fraud_decision, op.fraud_score,
         )  # fmt: skip
 
     def _first_outcome(self, op: Pay, row: PaymentRow, keyed: bool) -> Result:

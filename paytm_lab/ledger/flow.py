@@ -128,14 +128,13 @@ class Flow:
         credit = Credit(
             pending.payment_id, pending.from_user_id, pending.to_user_id, pending.amount, CURRENCY,
             self.source, self.to_slot, self.engine.router.version, pending.stamp,
-            pending.occurred_at, pending.kind, pending.refund_of, pending.receivable,
-            recheck=recheck,
+            pending.occurred_at, pending.kind, pending.refund_of, pending.receivable, None,
+            pending.fraud_decision, pending.fraud_score, recheck=recheck,
         )  # fmt: skip
-        if type(op) is Pay:
-            credit.fraud_decision, credit.fraud_score = op.fraud_decision, op.fraud_score
+        if op is not None:
             credit.traceparent = op.traceparent
-        elif op is not None:
-            credit.from_balance = pending.balance
+            if type(op) is Capture:
+                credit.from_balance = pending.balance
         self.engine.writers[pending.to_shard].put(credit, self.on_destination)
 
     def on_destination(self, result: Result) -> None:

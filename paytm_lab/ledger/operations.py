@@ -156,6 +156,7 @@ class Outcome(msgspec.Struct, gc=False):
     ``balance``: the touched user's balance after. ``repeated``: the operation had been done before
     and this is its first outcome. ``amount``, ``stamp``, ``from_shard``, ``to_shard``: the
     payment's. ``moved``: the shard does not own the user's slot; nothing was done.
+    ``fraud_decision``, ``fraud_score``: the gate's, as stored with the payment.
     """
 
     status: str
@@ -174,6 +175,8 @@ class Outcome(msgspec.Struct, gc=False):
     kind: str = "transfer"
     occurred_at: int = 0
     refund_of: bytes | None = None
+    fraud_decision: str = ""
+    fraud_score: float | None = None
 
     @property
     def payment(self) -> str:
