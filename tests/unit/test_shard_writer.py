@@ -1,5 +1,5 @@
-"""Group commit: what fails is tried again, then cut down to the one bad operation. Every caller gets
-one answer, and nobody is told that nothing happened when something may have.
+"""Group commit: what fails is tried again, then cut down to the one bad operation. Every caller
+gets one answer, and nobody is told that nothing happened when something may have.
 """
 
 from __future__ import annotations
