@@ -259,6 +259,30 @@ def test_a_lost_answer_of_a_destination_that_stays_away_is_pending(lab: Lab) -> 
     lab.audit().require_clean()
 
 
+@pytest.mark.parametrize("completed", [False, True])
+def test_a_known_key_is_answered_while_its_receiver_s_shard_is_down(
+    lab: Lab, completed: bool
+) -> None:
+    first = lab.submit("1", "2", "10", key="k")
+    step_writer(lab, 1)
+    if completed:
+        lab.drain()
+    with lab.fault("shard-2", "down"):
+        while not lab.system.writers[2].is_down:
+            lab.submit("2", "6", "1")
+            step_writer(lab, 2)
+        again = lab.transfer("1", "2", "10", key="k")
+        expected = "COMPLETED" if completed else "PENDING"
+        assert (again.payment, again.status) == (first.payment_id, expected)
+        with pytest.raises(ShardUnavailable):
+            lab.transfer("1", "2", "10", key="another")
+    lab.system.clock.advance(1)  # type: ignore[attr-defined]
+    lab.recover()
+    lab.drain()
+    assert payments(lab) == 1
+    lab.audit().require_clean()
+
+
 def test_a_repeat_after_the_process_died_is_the_same_payment(make_lab: MakeLab) -> None:
     lab = make_lab()
     for number, kind in enumerate(("crash-after-commit", "crash-after-leg-a", "crash-after-leg-b")):

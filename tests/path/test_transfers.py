@@ -20,6 +20,7 @@ from paytm_lab.core.errors import (
     PaytmLabError,
     SameAccount,
     ShardUnavailable,
+    StorageFull,
 )
 from paytm_lab.core.money import AMOUNT_PAISE_MAX
 from paytm_lab.ledger.operations import Outcome, PaymentRequest
@@ -361,6 +362,30 @@ def test_a_full_outbox_refuses_new_payments_and_open_ones_finish(make_lab: MakeL
     assert lab.transfer("1", "5", "1").status == "COMPLETED"
     assert any(isinstance(answer, OutboxFull) for answer in answers)
     assert any(isinstance(answer, Outcome) for answer in answers)
+    lab.audit().require_clean()
+
+
+@pytest.mark.parametrize("full", [1, 2])
+def test_a_full_disk_is_said_and_heals(lab: Lab, full: int) -> None:
+    """SQLite's own bound on a file's pages, on the one connection that a deterministic lab has."""
+    lab.drain()
+    connection = lab.system.databases[full].inner._connection()  # type: ignore[attr-defined]
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    connection.execute(f"PRAGMA max_page_count={pages}")
+    tickets = [lab.submit("1", "2", "1") for _ in range(400)]
+    step_until(lab, lambda: all(t.answered for t in tickets), "all are answered")
+    if full == 1:
+        assert {type(t.error) for t in tickets} == {StorageFull}
+        assert lab.balances()["1"] == OPENING_PAISE
+    else:
+        found = {(t.outcome.status, t.outcome.reason) for t in tickets if t.outcome is not None}
+        assert found == {("PENDING", "storage_full")}
+    assert lab.transfer("0", "3", "1").status == "COMPLETED"
+    connection.execute("PRAGMA max_page_count=1000000")
+    lab.recover()
+    lab.drain()
+    assert lab.balances()["1"] == OPENING_PAISE - (0 if full == 1 else 400 * 100)
+    assert total_paise(lab) == ALL_PAISE
     lab.audit().require_clean()
 
 

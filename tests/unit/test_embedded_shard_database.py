@@ -273,3 +273,12 @@ def test_each_thread_has_a_transaction_of_its_own(shard: EmbeddedShardDatabase) 
     tx.commit()
     assert seen == [0]
     assert len(shard.read_outbox(9)) == 1
+
+
+def test_threads_that_are_gone_leave_no_connection_open(shard: EmbeddedShardDatabase) -> None:
+    for number in range(20):
+        thread = threading.Thread(target=add_event, args=(shard, number))
+        thread.start()
+        thread.join(30)
+    assert len(shard.read_outbox(99)) == 20
+    assert len(shard._connections) <= 2

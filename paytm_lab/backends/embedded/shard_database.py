@@ -55,7 +55,7 @@ class EmbeddedShardDatabase:
         self._columns = insert_columns
         self._metadata = metadata
         self._local = threading.local()
-        self._connections: list[sqlite3.Connection] = []
+        self._connections: dict[threading.Thread, sqlite3.Connection] = {}
         self._lock = threading.Lock()
         self._closed = False
         self._engine = create_engine(
@@ -170,7 +170,8 @@ class EmbeddedShardDatabase:
         if connection is None or self._closed:
             connection = self._connect()
             with self._lock:
-                self._connections.append(connection)
+                self._close_those_of_dead_threads()
+                self._connections[threading.current_thread()] = connection
             self._local.connection = connection
         return connection
 
@@ -269,6 +270,11 @@ class EmbeddedShardDatabase:
         self._closed = True
         self._engine.dispose()
         with self._lock:
-            for connection in self._connections:
+            for connection in self._connections.values():
                 connection.close()
             self._connections.clear()
+
+    def _close_those_of_dead_threads(self) -> None:
+        dead = [thread for thread in self._connections if not thread.is_alive()]
+        for thread in dead:
+            self._connections.pop(thread).close()
