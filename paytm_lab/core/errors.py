@@ -17,7 +17,7 @@ PaytmLabError
 │   ├── OutboxFull              a shard's outbox is at its bound
 │   └── MissingPart             something the lab needs is not there
 ├── OutcomeUnknown              exit 4   a commit's answer was lost; repeat with the same key
-├── StoreError                           what a backend may raise; the writer retries Transient ones
+├── StoreError                  exit 3   what a backend may raise; the writer retries Transient ones
 │   ├── TransientStoreError
 │   │   ├── Deadlock
 │   │   ├── LockTimeout
@@ -27,6 +27,7 @@ PaytmLabError
 │   ├── StorageFull             no space left
 │   └── StorageCorrupt          a file or table cannot be read
 ├── DeliveryFailed              exit 1   a provider refused a notification; repeating is no help
+├── NotebookFailed              exit 1   a cell raised or ran too long
 └── IntegrityError              exit 1   the data contradicts itself; never silently passed over
     ├── FingerprintMismatch     a leg found a row of its id with other contents
     └── IllegalTransition       a state change outside the table of allowed ones
@@ -141,6 +142,12 @@ class OutcomeUnknown(PaytmLabError):
 
 class DeliveryFailed(PaytmLabError):
     code = "delivery_failed"
+
+
+class NotebookFailed(PaytmLabError):
+    """The message shows the cell's source and what it raised."""
+
+    code = "notebook_failed"
 
 
 class StoreError(PaytmLabError):

@@ -29,7 +29,7 @@ from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
 
-from paytm_lab.core.errors import InvalidSetting, MalformedFile, PaytmLabError
+from paytm_lab.core.errors import InvalidSetting, MalformedFile, NotebookFailed
 from paytm_lab.reporting.export import read_notebook
 
 Progress = Callable[[str, int, int], None]
@@ -38,13 +38,6 @@ KERNEL_STARTS_MAX = 3
 _SOCKET_FOLDER_CHARS_MAX = 80
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _ENGINE = "paytm_lab"
-
-
-class NotebookFailed(PaytmLabError):
-    """A cell raised or ran too long. The message shows the cell's source and what it raised."""
-
-    code = "notebook_failed"
-    exit_code = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from paytm_lab.core.errors import BadInput, InvalidSetting, MalformedFile
+from paytm_lab.core.errors import BadInput, InvalidSetting, MalformedFile, NotebookFailed
 from paytm_lab.reporting import notebooks
 from paytm_lab.reporting.export import export_notebook, read_notebook
-from paytm_lab.reporting.notebooks import NotebookFailed, Task, execute, execute_all
+from paytm_lab.reporting.notebooks import Task, execute, execute_all
 
 PARAMETERS = ("data = ''\nusers = 10\nrate = 0.5", "parameters")
 
