@@ -48,7 +48,7 @@ from paytm_lab.ledger.transfers import TransferEngine
 from paytm_lab.messaging.consumer import ConsumerRunner, Handler
 from paytm_lab.messaging.health import HealthMonitor
 from paytm_lab.messaging.outbox_relay import LeadingRelay, OutboxRelay, RelayRound
-from paytm_lab.messaging.topics import GROUPS, PARTITIONS, consumer_lag, dead_letter
+from paytm_lab.messaging.topics import GROUPS, PARTITIONS, consumer_lag, create_topics
 from paytm_lab.messaging.worker import Worker
 from paytm_lab.notifications.channels import ConsoleChannel, FileChannel, MemoryChannel, every_kind
 from paytm_lab.notifications.consumer import NotificationConsumer
@@ -141,7 +141,7 @@ class System:
             else self.settings.partitions_other
             for topic in PARTITIONS
         }
-        self.log.create_topics(sizes | {dead_letter(topic): 1 for topic in sizes})
+        create_topics(self.log, sizes)
         self.wide.create_tables(WIDE_TABLES)
 
     def _open_ledger(self, rng: random.Random | None) -> None:

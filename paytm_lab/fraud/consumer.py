@@ -13,6 +13,7 @@ import msgspec
 from paytm_lab.core.clock import Clock
 from paytm_lab.core.errors import Unavailable
 from paytm_lab.core.events import (
+    TERMINAL_TYPES,
     EventType,
     FraudData,
     PaymentData,
@@ -33,7 +34,6 @@ from paytm_lab.ports.wide_store import Row, WideStore
 SOURCE = "/fraud"
 SCORE_TTL_S = 86_400.0
 _COMPLETED = str(EventType.PAYMENT_COMPLETED)
-_TERMINAL = frozenset({_COMPLETED, str(EventType.PAYMENT_FAILED), str(EventType.PAYMENT_CANCELLED)})
 _SCORED = str(EventType.FRAUD_SCORE_CALCULATED)
 _ANSWER_TO = {
     str(Decision.REVIEW): str(EventType.MANUAL_REVIEW_REQUIRED),
@@ -151,7 +151,7 @@ def _to_score(records: Sequence[Record]) -> dict[str, PaymentEvent]:
         event = read_payment_event(record.value)
         data = event.data
         if data.kind == "transfer" and (
-            event.type == _COMPLETED or (data.fraud_decision and event.type in _TERMINAL)
+            event.type == _COMPLETED or (data.fraud_decision and event.type in TERMINAL_TYPES)
         ):
             events.setdefault(data.payment_id, event)
     return events

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from paytm_lab.core.events import Topic
 from paytm_lab.ports.event_log import EventLog
@@ -33,9 +33,9 @@ def dead_letter(topic: str) -> str:
     return f"{topic}.dead_letter"
 
 
-def create_topics(log: EventLog) -> None:
+def create_topics(log: EventLog, partitions: Mapping[str, int] = PARTITIONS) -> None:
     """All topics and their dead letter topics, those that are missing."""
-    log.create_topics(PARTITIONS | {dead_letter(topic): 1 for topic in PARTITIONS})
+    log.create_topics({**partitions, **{dead_letter(topic): 1 for topic in partitions}})
 
 
 def consumer_lag(log: EventLog, group: str, topics: Sequence[str]) -> int:

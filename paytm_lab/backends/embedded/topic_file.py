@@ -32,7 +32,6 @@ _BATCH_RECORDS_MAX = 256
 _BATCH_BYTES_MAX = 1 << 20
 _READ_RECORDS_MAX = 512  # what one statement fetches, give or take a batch
 _TAIL_BYTES_MAX = 16 << 20  # a topic's records kept in memory
-_REFRESH_S = 0.02  # how stale the view of other processes' appends may be while there is work
 _OFFSET_BITS = 44
 _OFFSET_MASK = (1 << _OFFSET_BITS) - 1
 _INSERT_ROWS = (64, 8, 1)  # few statement texts, so that each stays prepared
@@ -161,10 +160,9 @@ class TopicFile:
     def _batches(self, messages: Sequence[Message]) -> list[_Batch]:
         partitions = len(self.ends)
         shares: dict[int, list[Message]] = {}
-        crc32 = zlib.crc32
         try:
             for message in messages:
-                partition = crc32(message[1].encode()) % partitions
+                partition = partition_of(message.key, partitions)
                 share = shares.get(partition)
                 if share is None:
                     shares[partition] = [message]
