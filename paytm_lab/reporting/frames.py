@@ -34,7 +34,6 @@ HOURLY_COLUMNS = ("hour", "payments", "completed", "failed", "amount_paise")
 FEATURE_COLUMNS = ("payment_id", "user_id", "amount_paise", "score", "decision", "rule")
 VERDICT_COLUMNS = ("check", "state", "detail")
 EVENT_COLUMNS = ("topic", "type", "events")
-DRIFT_COLUMNS = ("user_id", "ledger_paise", "replayed_paise", "drift_paise")
 NAIVE_COLUMNS = ("path", "accepted", "refused", "affordable", "lost_paise")
 LATENCY_COLUMNS = (
     "path",
@@ -80,28 +79,6 @@ def payments_frame(columns: Mapping[str, Sequence[Any]]) -> pd.DataFrame:
 def shards_frame(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     """One row a shard: users' accounts and balances, payments sent from it, ledger entries."""
     return _from_rows("shards", SHARD_COLUMNS, rows).sort_values("shard", ignore_index=True)
-
-
-def shards_from_payments(payments: pd.DataFrame, accounts: Mapping[int, int]) -> pd.DataFrame:
-    """A shards frame where only payments and accounts per shard are known: ``balance_paise`` is the
-    net flow of completed payments, ``entries`` counts four a cross-shard payment and two a local
-    one.
-    """
-    done = payments[payments["status"] == "COMPLETED"]
-    rows = []
-    for shard in sorted(accounts):
-        out = done[done["from_shard"] == shard]
-        into = done[done["to_shard"] == shard]
-        rows.append(
-            {
-                "shard": shard,
-                "accounts": accounts[shard],
-                "balance_paise": int(into["amount_paise"].sum() - out["amount_paise"].sum()),
-                "payments": int((payments["from_shard"] == shard).sum()),
-                "entries": 2 * int(len(out) + into["cross_shard"].sum()),
-            }
-        )
-    return shards_frame(rows)
 
 
 def hourly_frame(payments: pd.DataFrame) -> pd.DataFrame:
