@@ -298,7 +298,7 @@ class ShardWriter:
             except SimulatedCrash:
                 raise
             except Exception as error:
-                if not isinstance(error, errors.PaytmLabError):
+                if not isinstance(error, errors.PaytmLabError) and not recheck:  # once, whole
                     _log.exception("shard-%d: a batch failed", self.shard_id)
                 last = self._named(error)
                 break
