@@ -1,0 +1,28 @@
+"""The health monitor: every part is asked every ten seconds, and what it says becomes an event."""
+
+from __future__ import annotations
+
+from paytm_lab import Lab
+from paytm_lab.messaging.health import INTERVAL_S
+
+
+def test_every_part_every_ten_seconds(lab: Lab) -> None:
+    def checks() -> int:
+        return lab.event_counts().get("SystemHealthCheck", 0)
+
+    health = lab.system.health
+    lab.drain()
+    parts, first = len(health.latest), checks()
+    assert parts >= len(lab.system.databases) + 4
+    assert {data.state for data in health.latest.values()} == {"up"}
+    assert first >= parts
+    assert first % parts == 0
+    health.step()
+    assert checks() == first, "not before it is time"
+    lab.system.clock.advance(INTERVAL_S)  # type: ignore[attr-defined]
+    with lab.fault("shard-2", "down"):
+        assert health.step() == parts
+    assert checks() == first + parts
+    down = {name for name, data in health.latest.items() if data.state == "down"}
+    assert down == {"shard-2"}
+    assert "shard" in health.latest["shard-2"].detail
