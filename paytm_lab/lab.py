@@ -136,6 +136,12 @@ class Lab:
         self._system = system
         if self.read_only:
             return self
+        if strange := set(self._consumers or ()) - system.runners.keys():
+            self.close()
+            raise BadInput(
+                f"this lab has no consumer {', '.join(sorted(strange))}",
+                remedy=f"It has {', '.join(system.runners)}; fraud only with a fraud gate.",
+            )
         try:
             if self.deterministic:
                 self._stepper = self._make_stepper(system)

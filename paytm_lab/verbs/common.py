@@ -122,9 +122,18 @@ def opened(common: Common, existing: bool = False, **options: Any) -> Iterator[L
 
 def run_source(lab: Lab, source: Source, common: Common, verb: str, **options: Any) -> RunResult:
     """Post a workload or a file with progress bars, and say how to repeat it."""
-    deterministic = " --deterministic" if lab.deterministic else ""
-    command = f"paytm-lab {verb} {source.options()} --seed {lab.seed}{deterministic}"
+    command = f"paytm-lab {verb} {source.options()} --seed {lab.seed}"
+    if lab.deterministic:
+        # What else the order of its steps hangs on.
+        command += (
+            f" --deterministic --shards {lab.settings.shards} --in-flight {options['in_flight']}"
+            f" --fraud-gate {lab.settings.fraud_gate}"
+        )
+    elif common.shards is not None:
+        command += f" --shards {common.shards}"
     note(f"seed {lab.seed}; to repeat: {command}", common.quiet)
+    if lab.deterministic:
+        note("the hash repeats where no lab lies yet: give a new folder by --data", common.quiet)
     with bars(common.quiet) as progress:
         if source.transfers is None:
             return lab.run(source.workload(), progress=progress, command=command, **options)

@@ -132,15 +132,14 @@ def consume(
             raise BadInput(
                 f"{name!r} is not a consumer", remedy=f"Name some of {', '.join(sorted(GROUPS))}."
             )
-    chosen = names or tuple(sorted(GROUPS))
-    return _work(common, until_drained, relay=False, consumers=chosen, crash_at=crash_at)
+    return _work(common, until_drained, relay=False, consumers=names or None, crash_at=crash_at)
 
 
 def _work(
     common: Common,
     until_drained: bool,
     relay: bool,
-    consumers: tuple[str, ...],
+    consumers: tuple[str, ...] | None,
     crash_at: str | None,
 ) -> int:
     settings = common.settings()
@@ -149,10 +148,11 @@ def _work(
         common.profile, common.shards, settings.seed, settings.data_dir, relay=relay,
         consumers=consumers, **_crash_options(crash_at),
     ) as lab:  # fmt: skip
-        what = "relays" if relay else f"consumers {', '.join(consumers)}"
+        at_work = tuple(lab.system.runners) if consumers is None else consumers
+        what = "relays" if relay else f"consumers {', '.join(at_work)}"
         note(f"{what} at work on {lab.data}; Ctrl-C ends", common.quiet)
         while not stop.wait(0.05):
-            if until_drained and not _waiting(lab, relay, consumers):
+            if until_drained and not _waiting(lab, relay, at_work):
                 break
         done = {worker.name: worker.done for worker in lab.system.workers}
     if common.as_json:

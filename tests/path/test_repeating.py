@@ -1,0 +1,45 @@
+"""The command that a run prints repeats it, whatever options it had; verbs without a scorer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from paytm_lab.cli import app
+
+
+def paytm_lab(*words: str) -> Result:
+    return CliRunner().invoke(app, list(words))
+
+
+def test_the_printed_command_repeats_a_run_with_all_its_options(tmp_path: Path) -> None:
+    options = "--deterministic --shards 3 --fraud-gate before --in-flight 8 --cross-shard-share 0.5"
+    words = f"run --users 20 --payments 60 --seed 4 --json {options}".split()
+    first = paytm_lab(*words, "--data", str(tmp_path / "first"))
+    assert first.exit_code == 0, first.output
+    run = json.loads(first.stdout)["run"]
+    command = run["command"].split()
+    assert command.pop(0) == "paytm-lab"
+    again = paytm_lab(*command, "--json", "--data", str(tmp_path / "again"))
+    assert again.exit_code == 0, again.output
+    assert json.loads(again.stdout)["run"]["state_hash"] == run["state_hash"]
+
+
+def test_consumers_of_a_lab_without_a_scorer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PAYTM_LAB_FRAUD_GATE", "off")
+    data = ("--data", str(tmp_path / "lab"))
+    run = paytm_lab("run", "--users", "20", "--payments", "60", "--no-consumers", "--json", *data)
+    assert run.exit_code == 0, run.output
+    consumed = paytm_lab("consume", "--until-drained", "--json", *data)
+    assert consumed.exit_code == 0, consumed.output
+    handled = json.loads(consumed.stdout)["handled"]
+    assert handled["analytics"] > 100
+    assert "fraud" not in handled
+    refused = paytm_lab("consume", "fraud", "--until-drained", *data)
+    assert refused.exit_code == 2
+    assert "no consumer fraud" in refused.stderr
