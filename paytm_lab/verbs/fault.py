@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import secrets
 import subprocess
 import sys
 import tempfile
@@ -66,7 +67,14 @@ def _list(common: Common, target: str | None) -> int:
 
 
 def _on(common: Common, found: faults.FaultKind, target: str, seconds: float) -> int:
-    note(f"{target} {found.kind}: {found.sight}.\nheals: {found.heals}.", common.quiet)
+    if common.seed is None:
+        common = replace(common, seed=secrets.randbelow(2**32))
+    note(
+        f"seed {common.seed}; to repeat: paytm-lab fault {target} {found.kind}"
+        f" --seconds {seconds:g} --seed {common.seed}\n"
+        f"{target} {found.kind}: {found.sight}.\nheals: {found.heals}.",
+        common.quiet,
+    )
     if found.target == "process":
         return _crash(common, found)
     with opened(common) as lab:
@@ -211,7 +219,8 @@ def _run_child(common: Common, point: str) -> dict[str, str]:
     readable, writable = os.pipe()
     verb = (
         f"run --quiet --users {CHILD_USERS} --payments {CHILD_PAYMENTS} --in-flight 64"
-        f" --zipf-s 0 --ack-fd {writable} --crash-at {point}@{ACKS_BEFORE_CRASH} --data"
+        f" --zipf-s 0 --seed {common.seed} --ack-fd {writable}"
+        f" --crash-at {point}@{ACKS_BEFORE_CRASH} --data"
     )
     process = subprocess.Popen(  # noqa: S603 - this very program
         [sys.executable, "-m", "paytm_lab.cli", *verb.split(), str(common.data)],
