@@ -30,9 +30,16 @@ def commands() -> list[str]:
     return [c for line in lines if (c := line.partition("#")[0].strip())]
 
 
+def test_no_command_hides_in_another_kind_of_block() -> None:
+    fences = re.compile(r"^```(\S+)", flags=re.MULTILINE)
+    shown = {language for path in DOCUMENTS for language in fences.findall(path.read_text())}
+    assert shown <= {"bash", "python", "csv"}, "blocks whose language is not looked at"
+
+
 def test_every_shown_command_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PAYTM_LAB_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    (tmp_path / "tests").symlink_to(ROOT / "tests")  # the files that commands name
     ran = 0
     for command in commands():
         if command in RUN_BY_CI:
@@ -52,7 +59,7 @@ def test_every_shown_command_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         if arguments[0] in {"run", "audit", "replay"}:
             assert "money verdict: passed" in done.stdout, command
         ran += 1
-    assert ran >= 4
+    assert ran >= 7
     assert (tmp_path / "data" / "shards" / "shard-0.sqlite").exists()
 
 

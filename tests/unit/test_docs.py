@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 
 import msgspec
@@ -38,3 +39,11 @@ def test_every_shard_table_is_introduced_in_words() -> None:
     words = (ROOT / "docs/data.md").read_text().partition("<!-- begin shard-tables -->")[0]
     missing = [t.name for t in docs.metadata.sorted_tables if f"`{t.name}`" not in words]
     assert missing == []
+
+
+def test_every_key_of_the_cache_is_described() -> None:
+    sources = "".join(path.read_text() for path in (ROOT / "paytm_lab").rglob("*.py"))
+    keys = set(re.findall(r'f"((?:fraud|shard|user|rate_limit):\w+:)\{\w+\}"', sources))
+    assert len(keys) >= 4
+    described = (ROOT / "docs/data.md").read_text().partition("## Keys in the cache")[2]
+    assert [key for key in keys if f"`{key}{{" not in described] == []
