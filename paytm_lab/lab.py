@@ -421,17 +421,18 @@ class Lab:
         }
         if self._temporary is None:
             last_run.save(self.data, figures, marks, posted)
-        return self._result(figures, marks, posted.latency_by_payment())
+        return self._result(figures, marks, posted.latency_by_payment)
 
     def last_run(self) -> RunResult:
         """The last run in this lab's folder, by whichever process; BadInput if there is none."""
-        return self._result(*last_run.load(self.data))
+        found = last_run.load(self.data)
+        return self._result(found.figures, found.marks, lambda: found.latency_by_payment)
 
     def _result(
         self,
         figures: Mapping[str, Any],
         marks: Mapping[int, int],
-        seen: Mapping[str, tuple[float, float]],
+        seen: Callable[[], Mapping[str, tuple[float, float]]],
     ) -> RunResult:
         return RunResult(
             **figures,
@@ -482,11 +483,12 @@ class Lab:
                 progress("opening accounts", len(part), len(left))
 
     def _payments(
-        self, marks: Mapping[int, int], seen: Mapping[str, tuple[float, float]]
+        self, marks: Mapping[int, int], seen: Callable[[], Mapping[str, tuple[float, float]]]
     ) -> Mapping[str, Any]:
         columns = queries.payment_columns(self.system.databases.values(), marks)
         nan = float("nan")
-        times = [seen.get(payment, (nan, nan)) for payment in columns["payment_id"]]
+        seen_by = seen()  # made when looked at: of a long run it is far larger than the run itself
+        times = [seen_by.get(payment, (nan, nan)) for payment in columns["payment_id"]]
         return {
             **columns,
             "at_us": columns["occurred_at_us"],
