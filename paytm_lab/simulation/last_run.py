@@ -36,13 +36,15 @@ def save(
     """Replace the folder's last run; about 32 bytes a payment. Whole or not at all."""
     about = {"figures": dict(figures), "marks": {str(k): v for k, v in marks.items()}}
     part = folder / f"{_NAME}.{os.getpid()}.part"
+    # What was not admitted, or not answered, has no id that it could be found by.
+    known = [place for place, payment_id in enumerate(posted.ids) if payment_id]
     with part.open("wb") as file:
         np.savez(
             file,
             about=np.frombuffer(json.dumps(about).encode(), dtype=np.uint8),
             ids=np.frombuffer(b"".join(posted.ids), dtype="V16"),
-            submitted_s=np.array(posted.submitted_s),
-            latency_ms=np.array(posted.latency_ms),
+            submitted_s=np.array(posted.submitted_s)[known],
+            latency_ms=np.array(posted.latency_ms)[known],
         )
     part.replace(folder / _NAME)
 

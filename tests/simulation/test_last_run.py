@@ -46,6 +46,25 @@ def test_the_last_run_is_read_back_as_it_was(
         assert len(run.payments) == 300 and run.payments["latency_ms"].gt(0).all()
 
 
+def test_a_run_whose_shard_went_down_midway_is_read_back(tmp_path: Path) -> None:
+    """Payments that were not admitted, or whose outcome nobody knows, have no id."""
+    workload = Workload(users=50, payments=200)
+    with Lab(seed=3, data=tmp_path) as lab:
+        lab.open_accounts(workload.openings(lab.seed))
+        shard = lab.system.switches[2]
+        run = lab.run(
+            workload, in_flight=4, drain=False, ack=lambda *_: setattr(shard, "down", True)
+        )
+        assert run.not_admitted
+        shard.heal()
+        lab.drain()
+        later = lab.last_run()
+        pd.testing.assert_frame_equal(later.payments, run.payments)
+        assert later.to_dict() == run.to_dict()
+        answered = later.payments["latency_ms"].notna()
+        assert answered.sum() == sum(run.answers.values()) > 0
+
+
 def test_looking_changes_nothing_and_a_run_is_refused(
     made: tuple[Path, pd.DataFrame, dict[str, object]],
 ) -> None:
