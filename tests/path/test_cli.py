@@ -549,6 +549,7 @@ def test_config_shows_every_setting_and_where_it_came_from(
             | {"latency_ms_p99", "rows_per_payment", "raw_per_s", "raw_ratio"},
         ),
         ("pipeline", {"payments_per_s", "drain_ratio"}),
+        ("audit", {"mode", "seconds", "entries"}),
     ],
 )
 def test_bench_quick_prints_one_line(name: str, fields: set[str], cli: Cli) -> None:
