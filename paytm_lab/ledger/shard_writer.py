@@ -476,7 +476,9 @@ def write(tx: ShardTransaction, batch: Batch) -> int:
         )  # fmt: skip
         rows += len(batch.new_accounts)
         _number_new_accounts(tx, batch)
-    changed = [a for a in batch.accounts.values() if a.changed and a not in made]
+    changed = [a for a in batch.accounts.values() if a.changed]
+    if made:  # written whole just now
+        changed = [a for a in changed if a not in made]
     if changed:
         rows += tx.update(
             "accounts",

@@ -18,7 +18,9 @@ from paytm_lab.backends.embedded.sqlite_files import translate
 from paytm_lab.core import errors
 from paytm_lab.ports.shard_database import AccountRow, HoldRow, PaymentRow, ShardMeta
 
-_CHUNKS = (128, 32, 8, 1)
+# Powers of two: any number of rows takes few statements (each gives the interpreter lock away and
+# has to win it back), and few statement texts exist, so each stays prepared.
+_CHUNKS = (512, 256, 128, 64, 32, 16, 8, 4, 2, 1)
 _PAYMENT_COLUMNS = ", ".join(PaymentRow._fields)
 _decode_accounts = msgspec.json.Decoder(list[AccountRow]).decode
 
