@@ -32,6 +32,8 @@ def bench(common: Common, name: str | None, quick: bool) -> int:
     if name not in names():
         raise BadInput(f"{name!r} is not a benchmark", remedy=f"Name one of {', '.join(names())}.")
     preflight.require(common.settings())
+    if common.data is not None:
+        common.data.mkdir(parents=True, exist_ok=True)
     module = importlib.import_module(f"paytm_lab.benchmarks.{name}")
     collect_less()
     with tempfile.TemporaryDirectory(prefix="paytm_lab-bench-", dir=common.data) as folder:

@@ -30,8 +30,14 @@ def report(
 ) -> int:
     """Run, audit, execute the notebooks on the run's data, write ``out/index.html``."""
     chosen = _notebooks(notebooks, every_notebook)
-    _clear(out)
-    _mark(out)
+    try:
+        _clear(out)
+        _mark(out)
+    except OSError as error:
+        raise MissingPart(
+            f"the report cannot be written into {out} ({error.strerror})",
+            remedy="Give another folder with --out.",
+        ) from error
     if common.data is None:
         common = replace(common, data=out / "data")
     with opened(common) as lab:

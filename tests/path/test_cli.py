@@ -260,6 +260,20 @@ def test_a_folder_that_cannot_be_used_is_exit_3(place: str, tmp_path: Path, cli:
     assert file.read_text() == ""
 
 
+@pytest.mark.parametrize("place", ["file/report", "file", "/proc/report"])
+def test_a_report_that_cannot_be_written_is_said_before_the_run(
+    place: str, tmp_path: Path, cli: Cli
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    data = tmp_path / "lab"
+    words = f"report --users 5 --payments 5 --json --out {tmp_path / place} --data {data}"
+    done = cli(*words.split())
+    assert done.code == (2 if place == "file" else 3)
+    assert "--out" in done.err
+    assert (tmp_path / "file").read_text() == "mine"
+    assert not data.exists()
+
+
 def test_a_crowd_of_problems_is_said_at_once_and_soon(tmp_path: Path, cli: Cli) -> None:
     """Nothing is started: all that is wrong is listed with its remedy."""
     done = cli(*["run", "--users", "5", "--payments", "5", "--data", "/proc/lab"])
@@ -560,6 +574,12 @@ def test_bench_quick_prints_one_line(name: str, fields: set[str], cli: Cli) -> N
     rows = [row for row in done.json["rows"] if "offered_per_s" not in row]
     assert rows
     assert all(fields <= row.keys() for row in rows)
+
+
+def test_bench_makes_the_folder_that_it_is_given(tmp_path: Path, cli: Cli) -> None:
+    done = cli("bench", "routing", "--quick", "--json", "--data", str(tmp_path / "new" / "one"))
+    assert done.code == 0, done.err
+    assert list((tmp_path / "new" / "one").iterdir()) == [], "and leaves nothing of its own"
 
 
 def test_bench_lists_what_there_is(cli: Cli) -> None:
