@@ -106,9 +106,14 @@ class Lab:
         if stored is None and read_only:
             raise BadInput(f"there is no lab in {folder}", remedy="Make one with paytm-lab run.")
         shards = stored if shards is None else shards  # an existing lab keeps its number
-        self.settings = Settings(
-            profile=profile, data_dir=folder, shards=shards, seed=seed, **settings
-        )
+        try:
+            self.settings = Settings(
+                profile=profile, data_dir=folder, shards=shards, seed=seed, **settings
+            )
+        except BaseException:
+            if self._temporary is not None:
+                shutil.rmtree(self._temporary)
+            raise
         self.seed = secrets.randbelow(2**32) if self.settings.seed is None else self.settings.seed
         self.profile = self.settings.profile
         self.data = folder

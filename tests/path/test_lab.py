@@ -120,6 +120,15 @@ def test_three_lines_in_a_notebook() -> None:
         lab.balances()
 
 
+def test_a_lab_that_cannot_be_made_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with pytest.raises(InvalidSetting):
+        Lab(shards=0)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_lab_keeps_its_state_its_shards_and_its_last_run(tmp_path: Path) -> None:
     with Lab(data=tmp_path / "lab", shards=3, seed=1) as lab:
         assert lab.open() is lab, "opening twice is one opening"
