@@ -27,6 +27,7 @@ from paytm_lab.core.fraud import Candidate, Decision
 from paytm_lab.core.ids import event_id
 from paytm_lab.fraud.scorer import Scored, Scorer
 from paytm_lab.fraud.tables import FEATURES
+from paytm_lab.messaging.worker import Trouble
 from paytm_lab.ports.cache import Cache
 from paytm_lab.ports.event_log import EventLog, Message, Record
 from paytm_lab.ports.wide_store import Row, WideStore
@@ -83,6 +84,7 @@ class FraudConsumer:
         self._clock = clock
         self._scorer_down = scorer_down
         self._score_ttl_s = score_ttl_s
+        self._trouble = Trouble("fraud scorer")
 
     def handle(self, records: Sequence[Record]) -> None:
         events = _to_score(records)
@@ -120,10 +122,13 @@ class FraudConsumer:
             for d in payments
         ]
         try:
-            return self._scorer.score(candidates)
-        except Unavailable:
+            scored = self._scorer.score(candidates)
+        except Unavailable as error:
             self.counters["scorer_down"] += len(candidates)
+            self._trouble.failed(error)
             return self._scorer.score_blind(candidates, self._scorer_down)
+        self._trouble.well()
+        return scored
 
     def _remember_scores(self, rows: Sequence[Row]) -> None:
         """The cached last score is a convenience: a cache that is away costs only that."""

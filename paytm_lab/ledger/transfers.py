@@ -40,6 +40,7 @@ from paytm_lab.ledger.operations import (
     Result,
 )
 from paytm_lab.ledger.shard_writer import ShardWriter, helping
+from paytm_lab.messaging.worker import Trouble
 from paytm_lab.ports.fraud_gate import FraudGate
 from paytm_lab.routing.shard_map import Router
 
@@ -76,6 +77,7 @@ class TransferEngine:
         self.gate = gate
         self.hold_ttl_us = round(hold_ttl_s * 1e6)
         self.gate_unavailable = 0
+        self._gate_trouble = Trouble("fraud gate")
         self.integrity_errors: list[errors.IntegrityError] = []
         self._abandoned = False
         self._waiting: set[threading.Event] = set()
@@ -309,15 +311,18 @@ class TransferEngine:
     # -- what a flow uses -------------------------------------------------------------------------
 
     def judge(self, gate: FraudGate, candidate: Candidate) -> Verdict:
-        """Ask the gate; when it is down, the setting decides, counted."""
+        """Ask the gate; when it is down, the setting decides: counted, and said once."""
         try:
-            return gate.decide([candidate])[0]
-        except errors.Unavailable:
+            verdict = gate.decide([candidate])[0]
+        except errors.Unavailable as error:
             self.gate_unavailable += 1
+            self._gate_trouble.failed(error)
             decision = {"allow": Decision.ALLOW, "refuse": Decision.BLOCK}.get(
                 self._scorer_down, Decision.REVIEW
             )
             return Verdict(0.0, decision, "scorer_down", "none")
+        self._gate_trouble.well()
+        return verdict
 
     def key_exists(self, shard: int, key: bytes | None) -> bool:
         return key is not None and self._find_key is not None and self._find_key(shard, key)
