@@ -5,6 +5,7 @@ The same verbs serve people and CI.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -47,7 +48,7 @@ app = typer.Typer(
 
 
 def _common(
-    profile: str,
+    profile: str | None,
     data: Path | None,
     seed: int | None,
     shards: int | None,
@@ -56,7 +57,8 @@ def _common(
 ) -> Any:
     from paytm_lab.verbs.common import Common
 
-    return Common(profile, data, seed, shards, quiet or as_json, as_json)
+    common = Common(profile, data, seed, shards, quiet or as_json, as_json)
+    return common if common.quiet else replace(common, quiet=common.settings().quiet)
 
 
 def _source(
@@ -110,7 +112,7 @@ def run(
             "--no-consumers", help="Leave the log to other processes (paytm-lab consume)."
         ),
     ] = False,
-    profile: Profile = "embedded",
+    profile: Profile = None,
     data: Data = None,
     seed: Seed = None,
     shards: Shards = None,
@@ -155,7 +157,7 @@ def report(
         Path, typer.Option(help="Folder of the site; an earlier report there is replaced.")
     ] = Path("build/report"),
     notebooks: Annotated[Path, typer.Option(help="Folder of the notebooks.")] = Path("notebooks"),
-    profile: Profile = "embedded",
+    profile: Profile = None,
     data: Data = None,
     seed: Seed = None,
     shards: Shards = None,
@@ -192,7 +194,7 @@ def audit(
             help="quiescent: drain, then demand that nothing is pending; live: audit under load."
         ),
     ] = "quiescent",
-    profile: Profile = "embedded",
+    profile: Profile = None,
     data: Data = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -207,7 +209,7 @@ def audit(
 
 @app.command()
 def replay(
-    profile: Profile = "embedded", data: Data = None, quiet: Quiet = False, as_json: Json = False
+    profile: Profile = None, data: Data = None, quiet: Quiet = False, as_json: Json = False
 ) -> None:
     """Rebuild every balance from payment_events and compare: the drift must be zero."""
     from paytm_lab.verbs import run as verb
@@ -220,7 +222,7 @@ def replay(
 @app.command()
 def trace(
     payment_id: Annotated[str, typer.Argument(help="The id that the payment was answered with.")],
-    profile: Profile = "embedded",
+    profile: Profile = None,
     data: Data = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -238,7 +240,7 @@ def relay(
     until_drained: Annotated[
         bool, typer.Option("--until-drained", help="End when every outbox is empty.")
     ] = False,
-    profile: Profile = "embedded",
+    profile: Profile = None,
     data: Data = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -264,7 +266,7 @@ def consume(
     until_drained: Annotated[
         bool, typer.Option("--until-drained", help="End at the log's end.")
     ] = False,
-    profile: Profile = "embedded",
+    profile: Profile = None,
     data: Data = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -294,7 +296,7 @@ def fault(
     seconds: Annotated[
         float, typer.Option(min=0.5, max=600, help="How long the fault lasts.")
     ] = 3.0,
-    profile: Profile = "embedded",
+    profile: Profile = None,
     data: Data = None,
     seed: Seed = None,
     quiet: Quiet = False,
@@ -327,7 +329,7 @@ def simulate(
     from paytm_lab.verbs import paper as verb
 
     with errors_in_words(as_json):
-        common = _common("embedded", None, seed, None, quiet, as_json)
+        common = _common(None, None, seed, None, quiet, as_json)
         code = verb.simulate(common, users, payments, zipf_s, shards, out)
     raise SystemExit(code)
 
@@ -344,7 +346,7 @@ def bench(
         bool,
         typer.Option("--quick", help="A tenth of the work: to see that it runs, not to measure."),
     ] = False,
-    profile: Profile = "embedded",
+    profile: Profile = None,
     data: Data = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -358,12 +360,13 @@ def bench(
 
 
 @app.command()
-def config(profile: Profile = "embedded", data: Data = None, as_json: Json = False) -> None:
+def config(profile: Profile = None, data: Data = None, as_json: Json = False) -> None:
     """Every setting, its value (secrets masked) and where it came from."""
     from paytm_lab.verbs import paper as verb
+    from paytm_lab.verbs.common import Common
 
     with errors_in_words(as_json):
-        code = verb.config(_common(profile, data, None, None, False, as_json))
+        code = verb.config(Common(profile, data, as_json=as_json))
     raise SystemExit(code)
 
 

@@ -7,7 +7,10 @@ from typing import Annotated
 
 import typer
 
-Profile = Annotated[str, typer.Option(help="Which backends: embedded (nothing to start).")]
+Profile = Annotated[
+    str | None,
+    typer.Option(help="Which backends: embedded (nothing to start).", show_default="embedded"),
+]
 Data = Annotated[
     Path | None,
     typer.Option(

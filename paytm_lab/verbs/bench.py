@@ -31,7 +31,8 @@ def bench(common: Common, name: str | None, quick: bool) -> int:
         return 0
     if name not in names():
         raise BadInput(f"{name!r} is not a benchmark", remedy=f"Name one of {', '.join(names())}.")
-    preflight.require(common.settings())
+    settings = common.settings()
+    preflight.require(settings)
     if common.data is not None:
         common.data.mkdir(parents=True, exist_ok=True)
     module = importlib.import_module(f"paytm_lab.benchmarks.{name}")
@@ -40,7 +41,7 @@ def bench(common: Common, name: str | None, quick: bool) -> int:
         options = {"open_lab": Lab} if "open_lab" in signature(module.run).parameters else {}
         rows = module.run(Path(folder), quick, **options)
     if common.as_json:
-        print_json({"bench": name, "profile": common.profile, "rows": rows})
+        print_json({"bench": name, "profile": settings.profile, "rows": rows})
     else:
         table(rows)
     return 0

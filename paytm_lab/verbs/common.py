@@ -27,7 +27,7 @@ from paytm_lab.wiring import stored_shards
 class Common:
     """The options that every verb has."""
 
-    profile: str = "embedded"
+    profile: str | None = None
     data: Path | None = None
     seed: int | None = None
     shards: int | None = None
@@ -108,7 +108,7 @@ def opened(common: Common, existing: bool = False, **options: Any) -> Iterator[L
             remedy="Name its folder with --data, or make one with paytm-lab run.",
         )
     with Lab(
-        common.profile,
+        settings.profile,
         common.shards,
         settings.seed,
         settings.data_dir,

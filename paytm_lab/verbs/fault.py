@@ -67,8 +67,8 @@ def _list(common: Common, target: str | None) -> int:
 
 
 def _on(common: Common, found: faults.FaultKind, target: str, seconds: float) -> int:
-    if common.seed is None:
-        common = replace(common, seed=secrets.randbelow(2**32))
+    seed = common.settings().seed
+    common = replace(common, seed=secrets.randbelow(2**32) if seed is None else seed)
     note(
         f"seed {common.seed}; to repeat: paytm-lab fault {target} {found.kind}"
         f" --seconds {seconds:g} --seed {common.seed}\n"

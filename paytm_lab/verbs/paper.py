@@ -19,7 +19,8 @@ def simulate(
 ) -> int:
     numbers = _numbers(shards)
     workload = Workload(users, payments, zipf_s)
-    seed = common.seed if common.seed is not None else secrets.randbelow(2**32)
+    given = common.settings().seed
+    seed = secrets.randbelow(2**32) if given is None else given
     note(
         f"seed {seed}; to repeat: paytm-lab simulate --users {users} --payments {payments}"
         f" --zipf-s {zipf_s:g} --shards {shards} --seed {seed}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -56,8 +57,10 @@ def run(
         if state:
             say(f"hash of all events and balances: {state}")
         print_audit(report, common.quiet)
+        on_it = "" if common.data is None else f" --data {shlex.quote(str(common.data))}"
         note(
-            f"data: {lab.data}\nnext: paytm-lab audit | paytm-lab replay | paytm-lab report",
+            f"data: {lab.data}\n"
+            f"next: paytm-lab audit{on_it} | paytm-lab replay{on_it} | paytm-lab report",
             common.quiet,
         )
     return report.exit_code
@@ -145,7 +148,7 @@ def _work(
     settings = common.settings()
     preflight.require(settings)
     with _told_to_end() as stop, Lab(
-        common.profile, common.shards, settings.seed, settings.data_dir, relay=relay,
+        settings.profile, common.shards, settings.seed, settings.data_dir, relay=relay,
         consumers=consumers, **_crash_options(crash_at),
     ) as lab:  # fmt: skip
         at_work = tuple(lab.system.runners) if consumers is None else consumers

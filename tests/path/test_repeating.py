@@ -1,4 +1,4 @@
-"""The command that a run prints repeats it, whatever options it had; verbs without a scorer."""
+"""The command that a run prints repeats it; settings of the environment reach every verb."""
 
 from __future__ import annotations
 
@@ -43,3 +43,26 @@ def test_consumers_of_a_lab_without_a_scorer(
     refused = paytm_lab("consume", "fraud", "--until-drained", *data)
     assert refused.exit_code == 2
     assert "no consumer fraud" in refused.stderr
+
+
+def test_settings_of_the_environment_are_those_of_the_verbs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PAYTM_LAB_SEED", "11")
+    monkeypatch.setenv("PAYTM_LAB_PROFILE", "embedded")
+    words = ["simulate", "--users", "20", "--payments", "50"]
+    said = paytm_lab(*words)
+    assert "--seed 11" in said.stderr
+    assert json.loads(paytm_lab(*words, "--json").stdout)["seed"] == 11
+    config = json.loads(paytm_lab("config", "--json", "--data", str(tmp_path)).stdout)
+    assert {config[name]["source"] for name in ("seed", "profile")} == {"environment"}
+
+    monkeypatch.setenv("PAYTM_LAB_QUIET", "true")
+    run = paytm_lab("run", "--users", "20", "--payments", "50", "--data", str(tmp_path / "lab"))
+    assert (run.exit_code, run.stderr) == (0, "")
+    assert run.stdout.splitlines()[-1] == "money verdict: passed"
+    config = json.loads(paytm_lab("config", "--json", "--data", str(tmp_path)).stdout)
+    assert config["quiet"] == {"value": True, "source": "environment"}
+
+    monkeypatch.setenv("PAYTM_LAB_PROFILE", "nowhere")
+    assert paytm_lab("audit", "--data", str(tmp_path / "lab")).exit_code == 2
