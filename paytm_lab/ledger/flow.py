@@ -193,6 +193,8 @@ class Flow:
             self.finish(self.still_pending(result.code))
             return
         self.engine.reach("leg_c:given_back")
+        if self.pending is not None:  # recovery may have been faster; the caller repeats nothing
+            result.repeated = self.pending.repeated
         self.finish(result)
 
     def still_pending(self, reason: str) -> Outcome:

@@ -217,6 +217,22 @@ def test_a_refused_credit_is_given_back_leg_by_leg(tmp_path: Path) -> None:
     lab.close()
 
 
+def test_what_another_process_gave_back_is_no_repeat_of_the_caller(tmp_path: Path) -> None:
+    lab = opened(tmp_path)
+    lab.close_account("2")
+    ticket = lab.submit("1", "2", "10.00")
+    step_until(lab, "writer of shard 1")
+    with Lab(data=tmp_path / "lab", seed=4, deterministic=True) as other:
+        assert other.recovered is not None
+        assert other.recovered.failed == 1
+    lab.drain()
+    assert ticket.outcome is not None
+    assert (ticket.outcome.status, ticket.outcome.repeated) == ("FAILED", False)
+    assert lab.balances()["1"] == 100_000
+    lab.audit().require_clean()
+    lab.close()
+
+
 def test_a_payment_on_one_shard_is_one_step(tmp_path: Path) -> None:
     lab = opened(tmp_path)
     ticket = lab.submit("1", "5", "10.00")
