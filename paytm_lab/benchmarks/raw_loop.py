@@ -1,8 +1,8 @@
 """What the engine is measured against: the same rows and commits, no evaluation and no futures.
 
 One thread a shard writes both legs and the finalisations with the writer's own multi-row
-statements, as many operations a commit as the engine can gather at that number in flight. With one
-in flight: one thread, one leg a commit.
+statements, in as many commits as the engine took for the same plan. With one in flight: one thread,
+one leg a commit.
 """
 
 import time
@@ -26,17 +26,17 @@ class RawLoop:
         self.databases, self.accounts, self.clock = databases, accounts, SystemClock()
         self.sent: dict[int, list[bytes]] = {shard: [] for shard in databases}
 
-    def run(self, plan: Plan, in_flight: int, share: float) -> float:
-        """Seconds to write the whole plan, of which a ``share`` is between two shards."""
+    def run(self, plan: Plan, commits: int | None = None) -> float:
+        """Seconds to write the whole plan in about so many commits (None: one leg a commit)."""
         ids = PaymentIds(self.clock)
         payments: Payments = [(ids.next(0), self.clock.now_us(), *payment) for payment in plan]
         started = time.perf_counter()
-        if in_flight == 1:
+        if commits is None:
             for payment in payments:
                 for shard in dict.fromkeys(payment[4:6]):
                     self.commit(shard, [payment])
         else:
-            size = max(1, round(in_flight / len(self.databases) / (1 + share)))
+            size = max(1, round(len(plan) / commits))
             with ThreadPoolExecutor(len(self.databases)) as pool:
                 list(pool.map(lambda shard: self.write(shard, payments, size), self.databases))
         for shard in self.databases:

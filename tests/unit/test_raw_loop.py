@@ -73,7 +73,7 @@ def by_raw_loop(folder: Path, todo: Plan, in_flight: int) -> None:
     with Lab(data=folder, seed=1, relay=False, consumers=()) as lab:
         lab.open_accounts({str(n): 10**9 for n in range(1, USERS + 1)})
         loop = RawLoop(dict(lab.system.databases), raw_accounts(lab, USERS))
-        loop.run(todo, in_flight, SHARE)
+        loop.run(todo, None if in_flight == 1 else len(todo) // 8)
 
 
 @pytest.fixture(scope="module", params=[1, 64])
