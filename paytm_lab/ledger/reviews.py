@@ -8,9 +8,10 @@ has available, frozen or not, and the rest from ``system:receivable`` against an
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 
-from paytm_lab.core.errors import PaytmLabError, Unavailable
+from paytm_lab.core.errors import PaytmLabError, StoreError, Unavailable
 from paytm_lab.core.ids import key_hash, payment_id_text
 from paytm_lab.ledger import queries
 from paytm_lab.ledger.batch import outcome_of
@@ -76,11 +77,19 @@ class Reviews:
         return outcome
 
     def resume_rejections(self) -> int:
-        """Finish rejections that a crash cut in two; how many there were."""
-        unfinished = self.list("rejecting")
+        """Finish rejections that a crash cut in two; how many it finished. One whose shards do not
+        answer stays for the next time, and keeps nobody from opening a lab.
+        """
+        unfinished: list[ReviewRow] = []
+        for database in self._databases.values():
+            with suppress(Unavailable, StoreError):
+                unfinished += queries.list_reviews(database, "rejecting")
+        finished = 0
         for review in unfinished:
-            self.reject(review.payment_id, review.decided_by)
-        return len(unfinished)
+            with suppress(Unavailable, StoreError):
+                self.reject(review.payment_id, review.decided_by)
+                finished += 1
+        return finished
 
     def _review_state(self, payment_id: bytes) -> str | None:
         shard = self._engine.source_of(payment_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from paytm_lab import Lab
 from paytm_lab.core.errors import BadInput, Conflict, OutcomeUnknown, Unavailable
 from paytm_lab.core.ids import parse_payment_id
+from paytm_lab.ledger.operations import DecideReview
 from tests.path.conftest import OPENING_PAISE, USERS, MakeLab
 from tests.path.ways import crash_at, events_of, rows, shard_path, step_writer, total_paise
 
@@ -245,6 +247,26 @@ def test_a_rejection_cut_by_a_crash_is_finished_on_opening(
     assert lab.balances() == {str(n): OPENING_PAISE for n in range(USERS)}
     lab.reject(paid.payment)
     assert refunds_of(lab, paid.payment) == 1
+    lab.audit().require_clean()
+
+
+def test_a_rejection_whose_shard_is_away_waits_and_keeps_nobody_from_others(lab: Lab) -> None:
+    away, near = lab.transfer("1", "2", PRICE), lab.transfer("1", "3", PRICE)
+    engine, reviews = lab.system.engine, lab.system.reviews
+    for paid in (away, near):
+        flag(lab, paid.payment)
+        writer = lab.system.writers[engine.source_of(paid.payment_id)]
+        cut = DecideReview(paid.payment_id, "rejecting", "ann")
+        engine.wait(partial(writer.put, cut))
+    lab.drain()
+    with lab.fault("shard-2", "down"):
+        assert reviews.resume_rejections() == 1
+    assert (state_of(lab, near.payment), state_of(lab, away.payment)) == ("rejected", "rejecting")
+    lab.system.clock.advance(1)  # type: ignore[attr-defined]  # the shard is asked again
+    assert reviews.resume_rejections() == 1
+    lab.drain()
+    assert state_of(lab, away.payment) == "rejected"
+    assert [refunds_of(lab, paid.payment) for paid in (away, near)] == [1, 1]
     lab.audit().require_clean()
 
 
