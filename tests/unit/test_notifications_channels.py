@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from paytm_lab.core.clock import SimulatedClock
-from paytm_lab.core.errors import Unavailable
+from paytm_lab.core.errors import StorageFull, Unavailable
 from paytm_lab.notifications.channels import (
     ConsoleChannel,
     FileChannel,
@@ -108,7 +108,7 @@ def test_a_write_that_fails_half_way_leaves_nothing_and_the_next_works(tmp_path:
     try:
         # The kernel lets the next write in up to this size, then refuses: a real short write.
         resource.setrlimit(resource.RLIMIT_FSIZE, (size + 250, before[1]))
-        with pytest.raises(Unavailable, match="inbox cannot be written"):
+        with pytest.raises(StorageFull, match="no space left"):
             channel.send([message("asha", n) for n in range(2, 9)])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
