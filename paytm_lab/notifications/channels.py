@@ -72,13 +72,13 @@ class MemoryChannel:
 
 
 class ConsoleChannel:
-    """Prints one line per notification, for watching a lab live."""
+    """Prints one line per notification, for watching a lab live: on stderr, beside the results."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream
 
     def send(self, messages: Sequence[Outgoing]) -> list[str]:
-        stream = self._stream if self._stream is not None else sys.stdout
+        stream = self._stream if self._stream is not None else sys.stderr
         try:
             stream.write(
                 "".join(

@@ -66,3 +66,13 @@ def test_settings_of_the_environment_are_those_of_the_verbs(
 
     monkeypatch.setenv("PAYTM_LAB_PROFILE", "nowhere")
     assert paytm_lab("audit", "--data", str(tmp_path / "lab")).exit_code == 2
+
+
+def test_notifications_on_the_console_leave_the_result_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PAYTM_LAB_NOTIFICATION_CHANNEL", "console")
+    words = ["run", "--users", "5", "--payments", "3", "--json", "--data", str(tmp_path / "lab")]
+    run = paytm_lab(*words)
+    assert json.loads(run.stdout)["audit"]["verdict"] == "passed"
+    assert "[email to " in run.stderr
