@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from paytm_lab import wiring
+from paytm_lab.analytics.rollups import Totals, read_rollups
 from paytm_lab.config import Settings
 from paytm_lab.core.clock import SimulatedClock
 from paytm_lab.core.errors import AccountExists, BadInput, PaytmLabError, Unavailable
@@ -235,9 +236,11 @@ class Lab:
 
     def create_account(self, user_id: str, opening_rupees: str | int = 0, key: str = "") -> Outcome:
         """A new account. Repeating it with the same key and balance answers the same."""
-        return self.system.engine.create_account(
+        outcome = self.system.engine.create_account(
             user_id, parse_rupees(str(opening_rupees)), key=key
         )
+        self.system.routes.publish(self.system.router, [user_id])
+        return outcome
 
     def transfer(
         self,
@@ -484,6 +487,7 @@ class Lab:
             for result in results:
                 if isinstance(result, PaytmLabError) and not isinstance(result, AccountExists):
                     raise result
+            self.system.routes.publish(self.system.router, [user_id for user_id, _ in part])
             if progress is not None:
                 progress("opening accounts", len(part), len(left))
 
@@ -522,6 +526,10 @@ class Lab:
     def event_counts(self) -> dict[str, int]:
         """Records in the log by event type; an event that was delivered twice counts twice."""
         return self.system.event_counts()
+
+    def rollups(self) -> Totals:
+        """What analytics counted of the events it has handled: each once, all runs of this lab."""
+        return read_rollups(self.system.wide)
 
     def drain(self, progress: OnProgress | None = None) -> None:
         """Wait until nothing is in flight, every outbox is empty and every consumer is done."""
