@@ -55,6 +55,7 @@ from paytm_lab.notifications.consumer import NotificationConsumer
 from paytm_lab.notifications.tables import WIDE_TABLES as NOTIFICATION_TABLES
 from paytm_lab.ports.event_log import Record
 from paytm_lab.ports.shard_database import ShardMeta
+from paytm_lab.routing.route_cache import RouteCache
 from paytm_lab.routing.shard_map import Router, ShardMap, load, load_or_create
 from paytm_lab.shard_manager.fraud_answers import FraudAnswers
 
@@ -65,6 +66,7 @@ POLL_S = 0.1
 RELAY_IDLE_S = 0.005
 CONSUMER_IDLE_S = 0.005  # a poll waits by itself; this is for steps that may not poll
 HEALTH_IDLE_S = 0.5
+FRAUD_LISTS_IDLE_S = 5.0  # how soon a freeze by another process is known to the scorer
 HOUSEKEEPING_IDLE_S = 0.1
 DRAIN_PAUSE_S = 0.03
 STORAGE_PATIENCE_S = 2.0  # consumers that met a full disk try again within this
@@ -168,6 +170,7 @@ class System:
         self.models = ModelRegistry()
         self.fraud_lists = FraudLists(self.wide, self.clock)
         self.fraud_lists.load()
+        self.routes = RouteCache(self.cache)
         self.scorer = Scorer(rules, self.cache, self.models, self.fraud_lists)
         self.engine = TransferEngine(
             self.router,
@@ -188,7 +191,7 @@ class System:
         self.reviews = Reviews(self.engine, self.databases, self.holds)
         self.recovery = Recovery(self.engine, self.databases, settings.pending_age_s)
         self.housekeeping = Housekeeping(
-            self.recovery, self.holds, self.databases, self.coordination, self.clock,
+            self.recovery, self.holds, self.reviews, self.databases, self.coordination, self.clock,
             settings.recovery_interval_s,
         )  # fmt: skip
 
@@ -259,6 +262,10 @@ class System:
         }
         return HealthMonitor(parts, self.log, self.clock)
 
+    def _read_lists(self) -> int:
+        self.fraud_lists.load()
+        return 0
+
     def reach(self, point: str) -> None:
         """A named point between two steps of the protocol; a fault may be set on it."""
         action = self.fault_points.get(point)
@@ -273,6 +280,7 @@ class System:
         if relay:
             self.workers.append(Worker(RELAY, self.relay_round.step, RELAY_IDLE_S))
             self.workers.append(Worker("health", self.health.step, HEALTH_IDLE_S))
+        self.workers.append(Worker("fraud lists", self._read_lists, FRAUD_LISTS_IDLE_S))
         self.workers.append(Worker("housekeeping", self.housekeeping.step, HOUSEKEEPING_IDLE_S))
         for group in self._groups_here:
             step = partial(self.runners[group].step, POLL_S)

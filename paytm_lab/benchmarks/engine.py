@@ -57,7 +57,7 @@ def run(data_dir: Path, quick: bool, open_lab: Callable[..., Any]) -> list[dict[
                 rows.append(_row(lab, raw, in_flight, share, count, rounds, users))
         for share in (0.0, 1.0):
             rows.append(_offered(lab, share, 0.5 if quick else OFFERED_S, users))
-    with open_lab(data=data_dir / "engine", seed=SEED, outbox_rows_max=10**8) as lab:
+    with open_lab(data=data_dir / "engine", seed=SEED, consumers=(), outbox_rows_max=10**8) as lab:
         lab.audit().require_clean()
     return rows
 

@@ -21,7 +21,7 @@ class RuleSettings(msgspec.Struct, frozen=True):
 
     certain_paise: int = 1_000_000
     review_score: float = 0.7
-    velocity_limit: int = 10
+    velocity_limit: int = 30
     velocity_window_s: float = 60.0
 
     def __post_init__(self) -> None:

@@ -11,6 +11,7 @@ from paytm_lab.core.clock import Clock
 from paytm_lab.core.errors import PaytmLabError
 from paytm_lab.ledger.holds import Holds
 from paytm_lab.ledger.recovery import Recovery
+from paytm_lab.ledger.reviews import Reviews
 from paytm_lab.messaging.worker import Trouble
 from paytm_lab.ports.coordination import Coordination, Leadership
 
@@ -26,6 +27,7 @@ class Housekeeping:
         self,
         recovery: Recovery,
         holds: Holds,
+        reviews: Reviews,
         shards: Iterable[int],
         coordination: Coordination,
         clock: Clock,
@@ -34,6 +36,7 @@ class Housekeeping:
         self.paused = False
         self._recovery = recovery
         self._holds = holds
+        self._reviews = reviews
         self._shards = {shard: Trouble(f"housekeeping of shard {shard}") for shard in shards}
         self._coordination = coordination
         self._clock = clock
@@ -44,9 +47,9 @@ class Housekeeping:
         self._closed = False
 
     def step(self) -> int:
-        """One look at every shard that it leads, if the interval is over; how many payments it
-        finished and holds it ended. What goes wrong on one shard is said once and keeps the others
-        from nothing.
+        """One look at every shard that it leads, if the interval is over; how many payments and
+        rejections it finished and holds it ended. What goes wrong on one shard is said once and
+        keeps the others from nothing.
         """
         with self._stepping:
             now_s = self._clock.monotonic_s()
@@ -65,7 +68,8 @@ class Housekeeping:
 
     def _look_at(self, shard: int) -> int:
         report = self._recovery.run(shard=shard)
-        return report.completed + report.failed + self._holds.expire(shard=shard)
+        done = report.completed + report.failed + self._holds.expire(shard=shard)
+        return done + self._reviews.resume_rejections(shard)
 
     def _leads(self, shard: int) -> bool:
         leadership = self._leaderships.get(shard)

@@ -76,12 +76,14 @@ class Reviews:
         self._decide(payment_id, "rejected", decided_by)
         return outcome
 
-    def resume_rejections(self) -> int:
-        """Finish rejections that a crash cut in two; how many it finished. One whose shards do not
-        answer stays for the next time, and keeps nobody from opening a lab.
+    def resume_rejections(self, shard: int | None = None) -> int:
+        """Finish rejections that a crash cut in two, of all shards or of one; how many it finished.
+        One whose shards do not answer stays for the next time, and keeps nobody from opening a lab.
         """
         unfinished: list[ReviewRow] = []
-        for database in self._databases.values():
+        for of, database in self._databases.items():
+            if shard is not None and of != shard:
+                continue
             with suppress(Unavailable, StoreError):
                 unfinished += queries.list_reviews(database, "rejecting")
         finished = 0

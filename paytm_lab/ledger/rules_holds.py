@@ -39,6 +39,8 @@ def capture(batch: Batch, op: Capture) -> Result:
         )
     if batch.now_us >= hold.expires_at:
         return _cancel(batch, row, hold, sender, "expired")
+    if batch.reviews.get(op.payment_id, "approved") != "approved":
+        return outcome_of(row._replace(reason="under_review"))  # the reviewer's word comes first
     if sender.state != "active":
         return outcome_of(row._replace(reason=NO_DEBIT[sender.state]))
     local = op.to_shard == batch.shard_id

@@ -112,7 +112,7 @@ def replay(common: Common) -> int:
 
 
 def trace(common: Common, payment_id: str) -> int:
-    with opened(common, existing=True, relay=False, consumers=()) as lab:
+    with opened(common, existing=True, read_only=True) as lab:
         found = lab.trace(payment_id)
     if common.as_json:
         print_json(found.to_dict())

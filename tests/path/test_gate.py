@@ -90,6 +90,8 @@ def test_a_review_is_a_hold_until_somebody_decides(make_lab: MakeLab) -> None:
     assert lab.transfer("1", "2", "6999.99").status == "COMPLETED"
     assert (held.status, other.status) == ("HELD", "HELD")
     assert [review.rule for review in lab.reviews()] == ["amount", "amount"]
+    early = lab.capture(held.payment)
+    assert (early.status, early.reason) == ("HELD", "under_review")
     assert lab.approve(held.payment).status == "COMPLETED"
     assert lab.reject(other.payment).status == "CANCELLED"
     lab.drain()

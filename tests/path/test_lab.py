@@ -70,6 +70,17 @@ HAPPENINGS: tuple[tuple[str, Action, set[EventType]], ...] = (
 )
 
 
+def test_routes_of_new_accounts_are_published_for_other_readers(lab: Lab) -> None:
+    lab.create_account("7", 1)
+    lab.open_accounts({"8": 0, "asha": 100})
+    users = ["7", "8", "asha"]
+    assert lab.system.routes.read(users) == {u: lab.system.router.locate(u)[1] for u in users}
+    with lab.fault("cache", "gone"):
+        lab.create_account("9", 1)  # no account depends on the cache
+    assert lab.account("9") is not None
+    assert lab.system.routes.failures == 1
+
+
 def test_all_13_types_of_events_come_of_something_that_happened(tmp_path: Path) -> None:
     seen: set[str] = set()
     with Lab(data=tmp_path, velocity_limit=3) as lab:

@@ -153,8 +153,16 @@ def test_an_environment_is_made_again_only_when_what_it_depends_on_changed(
 
 
 def make(*arguments: str) -> subprocess.CompletedProcess[str]:
+    # These tests run under a make of their own, whose settings are not this one's.
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
     return subprocess.run(
-        ["make", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+        ["make", *arguments],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
 
 
