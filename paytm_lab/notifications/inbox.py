@@ -35,14 +35,6 @@ class FileInbox:
         found.sort(key=lambda m: m.sent_us)
         return found[-messages_max:]
 
-    def all_messages(self) -> Iterator[Outgoing]:
-        """Everything ever sent, file by file; for counting."""
-        for path in self.files():
-            with path.open("rb") as file:
-                for line in file:
-                    if line.endswith(b"\n"):
-                        yield _decode(line)
-
     def files(self) -> list[Path]:
         """Oldest first: names begin with the day, then the time."""
         return sorted(self._directory.glob("*/*.jsonl"), key=lambda p: (p.parent.name, p.name))

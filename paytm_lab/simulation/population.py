@@ -54,11 +54,6 @@ class Population:
         """The share of all payments that each user receives; shape (users,), by user row."""
         return _by_row(self.weights, self.receiver_of_rank)
 
-    @property
-    def hottest_sender(self) -> str:
-        """The id of the user who sends most."""
-        return str(int(self.sender_of_rank[0]) + 1)
-
     def openings_paise(self, payments: int, mean_rupees: float, mean_square_rupees: float) -> I64:
         """What each user starts with, whole rupees in paise, shape (users,).
 

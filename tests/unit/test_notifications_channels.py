@@ -60,7 +60,7 @@ def test_every_user_reads_exactly_their_own(tmp_path: Path) -> None:
     assert {user: inbox.messages(user) for user in sent} == sent
     assert inbox.messages("nobody") == []
     assert [m.notification_id for m in inbox.messages("asha", messages_max=2)] == ["id-1", "id-2"]
-    assert len(list(inbox.all_messages())) == 3 * len(sent)
+    assert sum(path.read_bytes().count(b"\n") for path in inbox.files()) == 3 * len(sent)
     assert [p.parent.name for p in inbox.files()] == ["2026-01-01", "2026-01-02", "2026-01-03"]
     outside = [p for p in tmp_path.rglob("*") if p.is_file() and p.suffix != ".jsonl"]
     assert outside == []
@@ -96,7 +96,6 @@ def test_a_torn_last_line_is_not_read(tmp_path: Path) -> None:
     path = FileInbox(tmp_path).files()[0]
     os.truncate(path, path.stat().st_size - 5)
     assert [m.notification_id for m in FileInbox(tmp_path).messages("asha")] == ["id-1"]
-    assert len(list(FileInbox(tmp_path).all_messages())) == 1
 
 
 def test_a_write_that_fails_half_way_leaves_nothing_and_the_next_works(tmp_path: Path) -> None:
