@@ -35,6 +35,7 @@ from paytm_lab.ledger.batch import outcome_of
 from paytm_lab.ledger.operations import Outcome, PaymentRequest, Result, SetAccountState
 from paytm_lab.ledger.queries import AccountView, ReviewRow
 from paytm_lab.ledger.recovery import RecoveryReport
+from paytm_lab.messaging.log_contents import event_counts
 from paytm_lab.reporting.results import RunResult
 from paytm_lab.simulation import faults, last_run
 from paytm_lab.simulation.driver import Ack, LoadDriver, Posted
@@ -525,7 +526,7 @@ class Lab:
 
     def event_counts(self) -> dict[str, int]:
         """Records in the log by event type; an event that was delivered twice counts twice."""
-        return self.system.event_counts()
+        return event_counts(self.system.log)
 
     def rollups(self) -> Totals:
         """What analytics counted of the events it has handled: each once, all runs of this lab."""

@@ -9,12 +9,9 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
-
-import msgspec
 
 from paytm_lab.analytics.consumer import AnalyticsConsumer
 from paytm_lab.analytics.tables import WIDE_TABLES as ANALYTICS_TABLES
@@ -47,6 +44,7 @@ from paytm_lab.ledger.shard_writer import ShardWriter
 from paytm_lab.ledger.transfers import TransferEngine
 from paytm_lab.messaging.consumer import ConsumerRunner, Handler
 from paytm_lab.messaging.health import HealthMonitor
+from paytm_lab.messaging.log_contents import all_records
 from paytm_lab.messaging.outbox_relay import LeadingRelay, OutboxRelay, RelayRound
 from paytm_lab.messaging.topics import GROUPS, PARTITIONS, consumer_lag, create_topics
 from paytm_lab.messaging.worker import Worker
@@ -70,14 +68,6 @@ FRAUD_LISTS_IDLE_S = 5.0  # how soon a freeze by another process is known to the
 HOUSEKEEPING_IDLE_S = 0.1
 DRAIN_PAUSE_S = 0.03
 STORAGE_PATIENCE_S = 2.0  # consumers that met a full disk try again within this
-READ_RECORDS_MAX = 5_000
-
-
-class _Typed(msgspec.Struct, gc=False):
-    type: str
-
-
-_decode_type = msgspec.json.Decoder(_Typed).decode
 
 
 class System:
@@ -399,25 +389,7 @@ class System:
 
     def all_records(self) -> Iterator[Record]:
         """Every record of every topic, by topic, partition and offset."""
-        for topic in PARTITIONS:
-            for partition, end in enumerate(self.log.end_offsets(topic)):
-                offset = self.log.start_offsets(topic)[partition]
-                while offset < end:
-                    records = self.log.read(topic, partition, offset, READ_RECORDS_MAX)
-                    if not records:
-                        break
-                    yield from records
-                    offset = records[-1].offset + 1
-
-    def event_counts(self) -> dict[str, int]:
-        """Records in the log by event type; an event that was delivered twice counts twice."""
-        counts: Counter[str] = Counter()
-        for record in self.all_records():
-            try:
-                counts[_decode_type(record.value).type] += 1
-            except msgspec.DecodeError:
-                counts["(unreadable)"] += 1
-        return dict(counts)
+        return all_records(self.log)
 
     def crash(self, point: str) -> None:
         """A fault reached its point: from here on nothing in memory counts any more."""

@@ -71,13 +71,13 @@ HAPPENINGS: tuple[tuple[str, Action, set[EventType]], ...] = (
 
 
 def test_routes_of_new_accounts_are_published_for_other_readers(lab: Lab) -> None:
-    lab.create_account("7", 1)
-    lab.open_accounts({"8": 0, "asha": 100})
-    users = ["7", "8", "asha"]
+    lab.create_account("reader-1", 1)
+    lab.open_accounts({"reader-2": 0, "asha": 100})
+    users = ["reader-1", "reader-2", "asha"]
     assert lab.system.routes.read(users) == {u: lab.system.router.locate(u)[1] for u in users}
     with lab.fault("cache", "gone"):
-        lab.create_account("9", 1)  # no account depends on the cache
-    assert lab.account("9") is not None
+        lab.create_account("reader-3", 1)  # no account depends on the cache
+    assert lab.account("reader-3") is not None
     assert lab.system.routes.failures == 1
 
 

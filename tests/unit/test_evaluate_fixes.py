@@ -253,16 +253,18 @@ def test_many_repeats_of_one_key_across_shards_need_no_second_try(world: LedgerW
     world.audit().require_clean()
 
 
-def test_a_rejected_hold_that_was_captured_meanwhile_is_refunded(world: LedgerWorld) -> None:
+def test_a_capture_that_races_a_rejection_waits_for_the_reviewer(world: LedgerWorld) -> None:
     held = world.pay("0", "1", 500, hold=True)
     world.reviews.apply_all([("e", held.payment_id, "review", "test")])
     captured = Submitted()
     world.engine.capture(held.payment_id, "1", None, captured)
     # It waits in the writer's queue: it comes after the look at the row and before the release.
-    refund = world.reviews.reject(held.payment_id, "someone")
-    assert (refund.kind, refund.refund_of, refund.status) == (
-        "refund", held.payment_id, "COMPLETED",
+    rejected = world.reviews.reject(held.payment_id, "someone")
+    assert (rejected.kind, rejected.status, rejected.reason) == (
+        "transfer", "CANCELLED", "rejected",
     )  # fmt: skip
+    assert isinstance(captured.result, Outcome)
+    assert (captured.result.status, captured.result.reason) == ("HELD", "under_review")
     world.settle()
     balances = [
         row.balance for row in world.query(0, "SELECT balance FROM accounts WHERE user_id = '0'")
