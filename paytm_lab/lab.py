@@ -40,6 +40,7 @@ from paytm_lab.reporting.results import RunResult
 from paytm_lab.simulation import faults, last_run
 from paytm_lab.simulation.driver import Ack, LoadDriver, Posted
 from paytm_lab.simulation.payments import Workload
+from paytm_lab.simulation.spread import spread
 from paytm_lab.simulation.stepping import Moved, Stepper
 from paytm_lab.simulation.transfers_file import TransfersFile
 
@@ -406,6 +407,10 @@ class Lab:
             total = what.payments
         else:
             openings, batches, total = what.openings(), what.rows(), what.accepted
+            if "time" not in what.columns:
+                rules = system.scorer.settings
+                step_us = round(rules.velocity_window_s * 1e6 / rules.velocity_limit) + 1
+                batches = spread(batches, total, system.clock.now_us(), step_us)
         self.open_accounts(openings, progress)
         if drain:
             # The accounts' own events are no part of what the run is timed for.

@@ -162,6 +162,8 @@ def _say_file(file: TransfersFile, data: Path, common: Common) -> None:
         reasons = ", ".join(f"{n} {reason}" for reason, n in file.rejected_by_reason.most_common())
         note(f"rejected rows with line and reason: {data / 'rejects.csv'} ({reasons})", quiet)
     note(f"opening balances: {file.opening_rule}", quiet)
+    if "time" not in file.columns:
+        note("the file says no times: its payments are taken as spread evenly up to now", quiet)
     if file.notes:
         note(" ".join(file.notes), quiet)
 

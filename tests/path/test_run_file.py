@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,8 @@ from paytm_lab.core.errors import MalformedFile
 from paytm_lab.simulation.transfers_file import open_transfers
 from tests.faults.load import until
 
-DATA = Path(__file__).parents[1] / "data"
+ROOT = Path(__file__).parents[2]
+DATA = ROOT / "tests" / "data"
 
 
 def written(path: Path, rows: list[str]) -> Path:
@@ -28,6 +31,32 @@ def test_just_enough_opens_every_payer_so_that_nothing_is_refused(tmp_path: Path
         assert run.answers == {"COMPLETED": 200}
         assert sum(lab.balances().values()) == total
         lab.audit().require_clean()
+
+
+def test_a_file_without_times_is_no_rush_of_its_payers(tmp_path: Path) -> None:
+    path = str(written(tmp_path / "f.csv", [f"k{n},asha,ravi,1" for n in range(300)]))
+    with Lab(data=tmp_path / "lab", velocity_limit=5, velocity_window_s=60) as lab:
+        with open_transfers(path) as file:
+            run = lab.run(file)
+        assert run.answers == {"COMPLETED": 300}
+        assert set(run.features.decision) == {"allow"}
+        assert run.payments.at_us.is_monotonic_increasing
+        account = lab.account("asha")
+        assert account is not None and account.state == "active"
+        lab.audit().require_clean()
+
+
+def test_a_report_of_a_file_in_a_public_format(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "paytm_lab.cli", "report", "--quiet", "--seed", "5"]
+    command += ["--transfers", str(DATA / "paysim.csv"), "--out", str(tmp_path / "site")]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "money verdict: passed" in done.stdout
+    assert (tmp_path / "site" / "index.html").stat().st_size > 10_000
+    rejects = (tmp_path / "site" / "data" / "rejects.csv").read_text().splitlines()
+    assert [row.split(",")[:2] for row in rejects[1:]] == [["5", "zero_amount"]]
 
 
 def test_a_fixed_opening_refuses_who_runs_out_and_keeps_the_sum(tmp_path: Path) -> None:
