@@ -13,7 +13,7 @@ NOTEBOOKS := $(addprefix notebooks/,00_start_here.ipynb 01_routing.ipynb 02_ledg
 BENCHES := engine routing outbox pipeline audit report
 
 .DEFAULT_GOAL := help
-.PHONY: help env report test test-notebooks check lab bench lock docs clean
+.PHONY: help env report test test-notebooks check lab bench stack-up stack-down lock docs clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -50,6 +50,12 @@ bench: env ## all benchmarks, one JSON file each in build/bench/
 		$(BIN)/paytm-lab bench $$name --json $(ARGS) > build/bench/$$name.json || exit $$?; \
 		cat build/bench/$$name.json; \
 	done
+
+stack-up: env ## start the real servers on this machine, fetching what is missing
+	@$(BIN)/paytm-lab stack up --fetch $(ARGS)
+
+stack-down: env ## stop them; their data stays
+	@$(BIN)/paytm-lab stack down $(ARGS)
 
 lock: env ## write requirements.lock and environment.yml anew (ARGS=--upgrade: newest versions)
 	$(BIN)/python scripts/lock.py $(ARGS)

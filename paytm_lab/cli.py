@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from paytm_lab.cli_stack import stack
 from paytm_lab.options import (
     CrashAt,
     Data,
@@ -368,6 +369,9 @@ def config(profile: Profile = None, data: Data = None, as_json: Json = False) ->
     with errors_in_words(as_json):
         code = verb.config(Common(profile, data, as_json=as_json))
     raise SystemExit(code)
+
+
+app.add_typer(stack)
 
 
 def main() -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
+from rich.live import Live
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -26,7 +27,10 @@ from paytm_lab.core.errors import PaytmLabError
 
 _stderr = Console(stderr=True)
 _stdout = Console(soft_wrap=True)
-_STATE_STYLE = {"passed": "green", "failed": "bold red", "unknown": "yellow"}
+_STATE_STYLE = {
+    "passed": "green", "failed": "bold red", "unknown": "yellow",
+    "ready": "green", "died": "bold red", "no answer": "bold red", "frozen": "yellow",
+}  # fmt: skip
 
 
 class _Rate(ProgressColumn):
@@ -110,13 +114,17 @@ def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = Non
     if not _stdout.is_terminal:
         say(_plain(rows, names))
         return
+    _stdout.print(_rich(rows, names))
+
+
+def _rich(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Table:
     shown = Table(box=None, header_style="bold", pad_edge=False)
     for name in names:
         # Words instead of underscores: a heading folds between its words.
         shown.add_column(name.replace("_", " "), overflow="fold")
     for row in rows:
         shown.add_row(*(_cell(row.get(name, "")) for name in names))
-    _stdout.print(shown)
+    return shown
 
 
 def _plain(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
@@ -148,6 +156,18 @@ def _cell(value: Any) -> Text:
     if _is_number(value):
         return Text(words, justify="right")
     return Text(words, style=_STATE_STYLE.get(words, ""))
+
+
+@contextmanager
+def live_table(quiet: bool) -> Iterator[Callable[[Sequence[Mapping[str, Any]]], None]]:
+    """Rows that are shown anew, on stderr, each time they are given; gone at the end. Nothing when
+    quiet or where stderr is no terminal.
+    """
+    if quiet or not _stderr.is_terminal:
+        yield lambda rows: None
+        return
+    with Live(console=_stderr, transient=True) as live:
+        yield lambda rows: live.update(_rich(rows, list(rows[0])), refresh=True)
 
 
 def print_audit(report: Any, quiet: bool = False) -> None:

@@ -1,0 +1,134 @@
+"""Processes that outlive us: started, remembered, known again; a reused pid is not mistaken."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+
+from paytm_lab.core.errors import Unavailable
+from paytm_lab.stack.layout import Layout, write
+from paytm_lab.stack.servers import Launch, Server
+
+SAME_TIME_S = 1.0  # what the kernel's clock, which dates processes, may have been corrected by
+LOG_BYTES_MAX = 16 << 20
+SHELL = "/bin/sh"
+# The shell leaves at once, so that the server is nobody's child here and leaves no zombie behind.
+_DETACH = '"$@" >>"$LOG" 2>&1 </dev/null & echo $!'
+
+
+class Record(NamedTuple):
+    """What is remembered of a started server."""
+
+    pid: int
+    create_time: float
+    version: str
+
+
+def record_path(layout: Layout, name: str) -> Path:
+    return layout.run / f"{name}.json"
+
+
+def remembered(layout: Layout, name: str) -> Record | None:
+    """The record of a server that was started and not stopped; None, too, for an unreadable one."""
+    try:
+        return Record(**json.loads(record_path(layout, name).read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def remember(layout: Layout, name: str, record: Record) -> None:
+    write(record_path(layout, name), json.dumps(record._asdict()) + "\n")
+
+
+def forget(layout: Layout, name: str) -> None:
+    record_path(layout, name).unlink(missing_ok=True)
+
+
+def running(record: Record | None) -> psutil.Process | None:
+    """The process of the record, if it still is that process."""
+    if record is None:
+        return None
+    with contextlib.suppress(psutil.Error, ValueError):
+        process = psutil.Process(record.pid)
+        same = abs(process.create_time() - record.create_time) <= SAME_TIME_S
+        if same and process.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
+            return process
+    return None
+
+
+def start(server: Server, launch: Launch, log: Path) -> Record:
+    """Start it in a session of its own, its output in the log. Raises Unavailable when it is gone
+    at once.
+    """
+    if log.exists() and log.stat().st_size > LOG_BYTES_MAX:
+        log.replace(log.with_suffix(".log.old"))
+    done = subprocess.run(  # noqa: S603 - a server's program, by its full path
+        [SHELL, "-c", _DETACH, server.name, *launch.command],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=True,
+        start_new_session=True,
+        env={**os.environ, **launch.environment, "LOG": str(log)},
+    )  # fmt: skip
+    pid = int(done.stdout)
+    try:
+        return Record(pid, psutil.Process(pid).create_time(), launch.version)
+    except psutil.Error:
+        raise Unavailable(
+            f"{server.name} ended at once:\n{last_lines(log)}", place=str(log)
+        ) from None
+
+
+def orphans(servers: Sequence[Server]) -> Iterator[tuple[Server, psutil.Process]]:
+    """Processes that are those servers by their command line, whatever is remembered."""
+    markers = {server.marker: server for server in servers}
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or []
+        if words and words[0] != SHELL:
+            for marker in markers.keys() & set(words):
+                yield markers[marker], process
+
+
+def end(process: psutil.Process, grace_s: float) -> bool:
+    """SIGTERM, SIGKILL after the grace. Whether it took the latter."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGCONT)  # a frozen one cannot hear
+        if gone(process, grace_s):
+            return False
+        process.kill()
+        gone(process, grace_s)
+        return True
+    return False
+
+
+def gone(process: psutil.Process, within_s: float) -> bool:
+    """Wait for its end. A zombie has ended, whoever should have collected it."""
+    give_up_at = time.monotonic() + within_s
+    while True:
+        try:
+            if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
+                return True
+        except psutil.NoSuchProcess:
+            return True
+        if time.monotonic() > give_up_at:
+            return False
+        time.sleep(0.02)
+
+
+def last_lines(log: Path, count: int = 8) -> str:
+    """The end of a log, ready to be shown below a message; at most 64 KiB of it are read."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - 65_536))
+            lines = file.read().decode(errors="replace").splitlines()[-count:]
+    except OSError:
+        lines = []
+    return "\n".join(f"    {line[:300]}" for line in lines) or "    (nothing in its log)"
