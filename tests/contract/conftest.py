@@ -4,6 +4,7 @@ the port promises and runs against every backend.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from paytm_lab.backends.embedded.cache import EmbeddedCache
-from paytm_lab.backends.embedded.coordination import EmbeddedCoordination
 from paytm_lab.backends.embedded.event_log import EmbeddedEventLog
 from paytm_lab.backends.embedded.shard_database import EmbeddedShardDatabase
 from paytm_lab.backends.embedded.wide_store import EmbeddedWideStore
@@ -22,7 +22,7 @@ from paytm_lab.ports.coordination import Coordination
 from paytm_lab.ports.event_log import EventLog
 from paytm_lab.ports.shard_database import ShardDatabase, ShardMeta
 from paytm_lab.ports.wide_store import WideStore
-from tests.contract import event_log_world
+from tests.contract import coordination_process, event_log_world
 
 
 @pytest.fixture(params=["embedded"])
@@ -33,20 +33,28 @@ def profile(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def coordination_place(profile: str, tmp_path: Path) -> str:
     """What tells a process where the coordination is: a folder, or an address."""
+    if profile == "servers":
+        from tests import servers
+
+        return f"{servers.settings().zookeeper_servers}/paytm_lab_test_{secrets.token_hex(6)}"
     return str(tmp_path / "coordination")
 
 
 @pytest.fixture
-def make_coordination(coordination_place: str) -> Iterator[Callable[[], Coordination]]:
+def make_coordination(
+    profile: str, coordination_place: str
+) -> Iterator[Callable[[], Coordination]]:
     """Each call is another client of the same coordination."""
     with ExitStack() as clients:
 
         def make() -> Coordination:
-            client = EmbeddedCoordination(Path(coordination_place))
+            client = coordination_process.open_coordination(profile, coordination_place)
             clients.callback(client.close)
             return client
 
         yield make
+        if profile == "servers":
+            coordination_process.remove(coordination_place)
 
 
 @pytest.fixture

@@ -11,14 +11,27 @@ import sys
 from pathlib import Path
 
 from paytm_lab.backends.embedded.coordination import EmbeddedCoordination
+from paytm_lab.backends.servers.coordination import ZooKeeperCoordination
 from paytm_lab.core.errors import Conflict
 from paytm_lab.ports.coordination import Coordination
 
+SESSION_TIMEOUT_S = 2.0  # so long tests wait for the end of what was killed
+
 
 def open_coordination(profile: str, where: str) -> Coordination:
+    """``where`` is a folder, or servers and chroot as in "host:port,host:port/chroot"."""
     if profile == "embedded":
         return EmbeddedCoordination(Path(where))
-    raise ValueError(profile)
+    servers, _, chroot = where.partition("/")
+    return ZooKeeperCoordination(servers, f"/{chroot}", session_timeout_s=SESSION_TIMEOUT_S)
+
+
+def remove(where: str) -> None:
+    """The chroot of one test."""
+    servers, _, chroot = where.partition("/")
+    client = ZooKeeperCoordination(servers, f"/{chroot}")
+    client.drop()
+    client.close()
 
 
 def say(text: object) -> None:

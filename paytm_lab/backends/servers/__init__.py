@@ -1,0 +1,1 @@
+"""Every port on the real servers; drivers and their errors end here."""
