@@ -13,7 +13,7 @@ from paytm_lab.stack.programs import Jars, Missing, Places, Program, find_jars, 
 NAME = "cassandra"
 PORT = 9042
 STORAGE_PORT = 7000
-HEAP = "768m"
+HEAP = "512m"
 CLUSTER = "paytm_lab"
 MAIN = "org.apache.cassandra.service.CassandraDaemon"
 FILES = Path(__file__).parent / "files"
@@ -21,7 +21,7 @@ SETTINGS: dict[str, str] = {
     # Acknowledged = on disk. With `periodic`, a kill -9 lost writes that had been acknowledged.
     "commitlog_sync": "batch",
     "commitlog_segment_size": "8MiB",
-    "commitlog_total_space": "256MiB",
+    "commitlog_total_space": "128MiB",
     "partitioner": "org.apache.cassandra.dht.Murmur3Partitioner",
     "endpoint_snitch": "SimpleSnitch",
     "num_tokens": "16",
@@ -32,7 +32,7 @@ SETTINGS: dict[str, str] = {
 
 def find(where: Places) -> Jars | Missing:
     folders = [home / "lib" for home in where.home("CASSANDRA_HOME")]
-    folders += [Path("/opt/cassandra/lib"), where.packages / NAME / "lib"]
+    folders += [where.root / "opt/cassandra/lib", where.packages / NAME / "lib"]
     return find_jars(
         "cassandra", folders, _version, "the jars of Cassandra 4.1",
         (

@@ -14,7 +14,7 @@ from paytm_lab.stack.programs import Jars, Missing, Places, Program, find_jars, 
 
 NAME = "kafka"
 PORT = 9092
-HEAP = "384m"
+HEAP = "320m"
 BROKER = 0
 MAIN = "kafka.Kafka"
 REGISTRATION_ENDS_S_MAX = 30.0
@@ -51,7 +51,7 @@ SETTINGS: dict[str, str] = {
 def find(where: Places) -> Jars | Missing:
     folders = [home / "libs" for home in where.home("KAFKA_HOME")]
     folders += [home / "share/java/kafka" for home in where.home("KAFKA_HOME")]
-    folders += [Path("/opt/kafka/libs"), Path("/usr/share/java/kafka")]
+    folders += [where.root / "opt/kafka/libs", where.root / "usr/share/java/kafka"]
     folders += [where.packages / NAME / "lib"]
     return find_jars(
         "kafka", folders, _version, "the jars of Kafka 3 (Kafka 4 has no ZooKeeper any more)",

@@ -18,7 +18,7 @@ PORT = 3306  # of the first; the others follow
 VERSION_MIN = (8, 0, 30)
 MIB = 1 << 20
 INITIALISE_S_MAX = 120.0
-APPARMOR = Path("/etc/apparmor.d/usr.sbin.mysqld")
+APPARMOR = "etc/apparmor.d/usr.sbin.mysqld"
 # What every shard runs with, whoever starts it.
 SETTINGS: dict[str, str] = {
     # A commit that was acknowledged is on disk, in the redo log and in the binary log.
@@ -61,11 +61,11 @@ def find(where: Places) -> Program | Missing:
     seen = []
     for path in where.which(
         "mysqld",
-        "/usr/sbin/mysqld",
-        "/usr/libexec/mysqld",
-        "/usr/local/mysql/bin/mysqld",
-        "/opt/homebrew/opt/mysql*/bin/mysqld",
-        "/usr/local/opt/mysql*/bin/mysqld",
+        "usr/sbin/mysqld",
+        "usr/libexec/mysqld",
+        "usr/local/mysql/bin/mysqld",
+        "opt/homebrew/opt/mysql*/bin/mysqld",
+        "usr/local/opt/mysql*/bin/mysqld",
     ):
         words = said([path, "--no-defaults", "--version"])
         version = version_in(words, r"Ver (\d\S*)")
@@ -73,8 +73,8 @@ def find(where: Places) -> Program | Missing:
             seen.append(f"{path} (MariaDB)")
         elif not at_least(version, VERSION_MIN):
             seen.append(f"{path} ({version or 'does not run'})")
-        elif _confined(path):
-            seen.append(f"{path} (AppArmor keeps it to /var/lib/mysql: {APPARMOR})")
+        elif _confined(path, where.root):
+            seen.append(f"{path} (AppArmor keeps it to /var/lib/mysql: /{APPARMOR})")
         else:
             return Program((str(path),), version)
     return _fetched(where) or Missing(
@@ -88,10 +88,12 @@ def find(where: Places) -> Program | Missing:
     )  # fmt: skip
 
 
-def _confined(path: Path) -> bool:
+def _confined(path: Path, root: Path) -> bool:
     """Ubuntu's mysql-server may not touch any other folder."""
-    off = APPARMOR.parent / "disable" / APPARMOR.name
-    return path.resolve() == Path("/usr/sbin/mysqld") and APPARMOR.exists() and not off.exists()
+    profile = root / APPARMOR
+    off = profile.parent / "disable" / profile.name
+    the_one = (root / "usr/sbin/mysqld").resolve()
+    return path.resolve() == the_one and profile.exists() and not off.exists()
 
 
 def _fetched(where: Places) -> Program | None:

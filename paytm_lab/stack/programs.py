@@ -21,10 +21,13 @@ JAVA_VERSIONS = ("11", "17")
 
 
 class Places(NamedTuple):
-    """Where to look: the environment's PATH, *_HOME and CONDA_PREFIX, and the fetched packages."""
+    """Where to look: the environment's PATH, *_HOME and CONDA_PREFIX, the usual places below
+    ``root``, and the fetched packages.
+    """
 
     packages: Path
     environ: Mapping[str, str]
+    root: Path = Path("/")
 
     def which(self, name: str, *usual: str) -> list[Path]:
         """Programs of that name on the PATH and in the usual places (patterns), each once."""
@@ -33,7 +36,7 @@ class Places(NamedTuple):
         if prefix := self.environ.get("CONDA_PREFIX"):
             paths.append(Path(prefix) / "bin" / name)
         for pattern in usual:
-            paths += sorted(Path("/").glob(pattern.lstrip("/")), reverse=True)
+            paths += sorted(self.root.glob(pattern), reverse=True)
         return [path for path in dict.fromkeys(paths) if os.access(path, os.X_OK)]
 
     def home(self, variable: str) -> list[Path]:
@@ -108,11 +111,11 @@ def at_least(version: str, least: tuple[int, ...]) -> bool:
 def find_java(where: Places) -> Program | Missing:
     paths = [home / "bin/java" for home in where.home("JAVA_HOME")] + where.which(
         "java",
-        "/usr/lib/jvm/*-17-*/bin/java",
-        "/usr/lib/jvm/*-11-*/bin/java",
-        "/opt/homebrew/opt/openjdk@17/bin/java",
-        "/opt/homebrew/opt/openjdk@11/bin/java",
-        "/usr/local/opt/openjdk@17/bin/java",
+        "usr/lib/jvm/*-17-*/bin/java",
+        "usr/lib/jvm/*-11-*/bin/java",
+        "opt/homebrew/opt/openjdk@17/bin/java",
+        "opt/homebrew/opt/openjdk@11/bin/java",
+        "usr/local/opt/openjdk@17/bin/java",
     )
     seen = []
     for path in paths:

@@ -27,9 +27,9 @@ def find(where: Places) -> Program | Missing:
     seen = []
     for path in where.which(
         "redis-server",
-        "/usr/bin/redis-server",
-        "/opt/homebrew/opt/redis*/bin/redis-server",
-        "/usr/local/opt/redis*/bin/redis-server",
+        "usr/bin/redis-server",
+        "opt/homebrew/opt/redis*/bin/redis-server",
+        "usr/local/opt/redis*/bin/redis-server",
     ):
         version = version_in(said([path, "--version"]), r"v=(\d\S*)")
         if at_least(version, VERSION_MIN):
