@@ -1,7 +1,8 @@
 """Every setting of the lab, in one frozen record. No other module reads the environment.
 
 A value comes from, first match wins: an argument (a command's option, ``Lab(...)``'s keyword),
-the environment (``PAYTM_LAB_SHARDS=8``), a file ``.env`` in the working folder, the default.
+the environment (``PAYTM_LAB_SHARDS=8``), a file ``.env`` in the working folder, with
+``profile=servers`` the file that ``paytm-lab stack up`` writes (``stack``), the default.
 ``paytm-lab config`` prints ``describe``: each value with its source.
 """
 
@@ -23,13 +24,14 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from paytm_lab.config_servers import CONNECTION_FILE, ServerSettings
 from paytm_lab.core.errors import InvalidSetting
 
 PREFIX = "PAYTM_LAB_"
 ENV_FILE = ".env"
 MASK = "********"
 DAY_S = 86_400
-Source = Literal["default", "environment", ".env", "argument"]
+Source = Literal["default", "stack", "environment", ".env", "argument"]
 
 Seconds = Annotated[float, Field(gt=0, le=365 * DAY_S, allow_inf_nan=False)]
 Milliseconds = Annotated[float, Field(ge=0, le=60_000, allow_inf_nan=False)]
@@ -41,7 +43,11 @@ def _default_data_dir() -> Path:
     return platformdirs.user_data_path("paytm_lab", appauthor=False)
 
 
-class Settings(BaseSettings):
+def _default_stack_dir() -> Path:
+    return _default_data_dir() / "stack"
+
+
+class Settings(ServerSettings, BaseSettings):
     """The lab's settings. ``None`` as an argument means "not given".
 
     Raises InvalidSetting, which names the variable or argument, the value and the remedy: for a
@@ -59,12 +65,17 @@ class Settings(BaseSettings):
     _sources: dict[str, Source] = PrivateAttr(default_factory=dict)
 
     # The lab
-    profile: Literal["embedded"] = Field(
+    profile: Literal["embedded", "servers"] = Field(
         "embedded",
-        description="Which backends: embedded runs on SQLite files, with nothing to start.",
+        description="Which backends: embedded (SQLite files, nothing to start) or servers (MySQL,"
+        " Kafka, Redis, Cassandra, ZooKeeper).",
     )
     data_dir: Path = Field(
         default_factory=_default_data_dir, description="The folder that holds all state of a lab."
+    )
+    stack_dir: Path = Field(
+        default_factory=_default_stack_dir,
+        description="The folder of the servers that `paytm-lab stack up` starts.",
     )
     shards: int = Field(
         4,
@@ -166,7 +177,7 @@ class Settings(BaseSettings):
             raise _invalid(type(self), error.errors()[0], found) from None
         self._sources.update({name: source for name, (_, source) in found.items()})
 
-    @field_validator("data_dir")
+    @field_validator("data_dir", "stack_dir")
     @classmethod
     def _absolute(cls, path: Path) -> Path:
         if "\0" in str(path):
@@ -231,7 +242,32 @@ def _found(cls: type[Settings], given: Mapping[str, Any]) -> dict[str, tuple[Any
         if name not in cls.model_fields:
             raise _unknown(name, "argument", cls.model_fields)
         found[name] = (value, "argument")
+    if found.get("profile", ("", ""))[0] == "servers":
+        return _of_the_stack(cls, found) | found
     return found
+
+
+def _of_the_stack(
+    cls: type[Settings], found: Mapping[str, tuple[Any, Source]]
+) -> dict[str, tuple[Any, Source]]:
+    """What the servers' own folder says of them: addresses and passwords."""
+    try:
+        folder = Path(found["stack_dir"][0]) if "stack_dir" in found else _default_stack_dir()
+        file = folder.expanduser() / CONNECTION_FILE
+        if not file.is_file():
+            return {}
+        reader = DotEnvSettingsSource(cls, env_file=file)
+    except (OSError, RuntimeError, ValueError, TypeError) as error:
+        raise InvalidSetting(
+            f"the servers' {CONNECTION_FILE} cannot be read: {error}",
+            place=str(found.get("stack_dir", ("",))[0]),
+            remedy="Give another PAYTM_LAB_STACK_DIR, or start the servers: paytm-lab stack up.",
+        ) from None
+    names = {v: v.removeprefix(PREFIX.lower()) for v in reader.env_vars}
+    for variable, name in names.items():
+        if name not in ServerSettings.model_fields:
+            raise _unknown(variable.upper(), str(file), map(_variable, ServerSettings.model_fields))
+    return {names[v]: (value, "stack") for v, value in reader.env_vars.items()}
 
 
 def _unknown(name: str, source: Source, known: Iterable[str]) -> InvalidSetting:

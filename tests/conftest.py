@@ -18,6 +18,26 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("lab")
 
 
+PROFILES = ("embedded", "servers")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--profile",
+        default="embedded",
+        choices=(*PROFILES, "both"),
+        help="which backends the tests that take a profile run on (servers: a running stack)",
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test with the ``profile`` fixture runs once for each profile that was asked for."""
+    if "profile" in metafunc.fixturenames:
+        asked = metafunc.config.getoption("--profile")
+        profiles = PROFILES if asked == "both" else (asked,)
+        metafunc.parametrize("profile", profiles, scope="session")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _no_settings_of_the_developer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:

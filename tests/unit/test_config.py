@@ -72,7 +72,7 @@ def test_the_data_folder_is_absolute_and_knows_home(
     [
         ("shards", "0", "a whole number from 1 to 64 (default 4)"),
         ("shards", "four", "a whole number from 1 to 64 (default 4)"),
-        ("profile", "server", "one of embedded (default embedded)"),
+        ("profile", "server", "one of embedded, servers (default embedded)"),
         ("fraud_gate", "During", "one of after, before, off (default after)"),
         ("velocity_window_s", "nan", "a number above 0"),
         ("gather_window_ms", "-1", "a number from 0 to 60000 (default 2.0)"),
@@ -170,4 +170,9 @@ def test_only_config_reads_the_environment() -> None:
             if isinstance(node, ast.Name) and node.id in {"EnvSettingsSource", "dotenv_values"}:
                 readers.add(path.relative_to(PACKAGE).as_posix())
     # Kernels get the environment of the process that starts them, as any child does.
-    assert readers == {"config.py", "reporting/notebooks.py"}
+    assert readers == {
+        "config.py",
+        "reporting/notebooks.py",
+        "stack/processes.py",
+        "stack/programs.py",
+    }
