@@ -4,7 +4,6 @@ the port promises and runs against every backend.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,30 +12,23 @@ import pytest
 
 from paytm_lab.backends.embedded.cache import EmbeddedCache
 from paytm_lab.backends.embedded.event_log import EmbeddedEventLog
-from paytm_lab.backends.embedded.shard_database import EmbeddedShardDatabase
 from paytm_lab.backends.embedded.wide_store import EmbeddedWideStore
 from paytm_lab.core.clock import SimulatedClock
-from paytm_lab.ledger import schema
 from paytm_lab.ports.cache import Cache
 from paytm_lab.ports.coordination import Coordination
 from paytm_lab.ports.event_log import EventLog
-from paytm_lab.ports.shard_database import ShardDatabase, ShardMeta
+from paytm_lab.ports.shard_database import ShardDatabase
 from paytm_lab.ports.wide_store import WideStore
-from tests.contract import coordination_process, event_log_world
-
-
-@pytest.fixture(params=["embedded"])
-def profile(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+from tests import servers
+from tests.contract import coordination_process, event_log_world, shard_database_process
 
 
 @pytest.fixture
 def coordination_place(profile: str, tmp_path: Path) -> str:
     """What tells a process where the coordination is: a folder, or an address."""
     if profile == "servers":
-        from tests import servers
-
-        return f"{servers.settings().zookeeper_servers}/paytm_lab_test_{secrets.token_hex(6)}"
+        settings = servers.settings()
+        return f"{settings.zookeeper_servers}{settings.chroot}"
     return str(tmp_path / "coordination")
 
 
@@ -116,28 +108,25 @@ def make_wide_store(wide_store_place: str) -> Iterator[Callable[[], WideStore]]:
 @pytest.fixture
 def shard_place(profile: str, tmp_path: Path) -> str:
     """What tells a process where the shard is: a file, or an address."""
+    if profile == "servers":
+        return shard_database_process.address_of(servers.settings())
     return str(tmp_path / "shards" / "shard-0.sqlite")
 
 
 @pytest.fixture
-def make_shard_database(shard_place: str) -> Iterator[Callable[[], ShardDatabase]]:
+def make_shard_database(profile: str, shard_place: str) -> Iterator[Callable[[], ShardDatabase]]:
     """Each call is another client of the same shard 0 of two, which owns every even slot."""
     with ExitStack() as clients:
 
         def make() -> ShardDatabase:
-            client = EmbeddedShardDatabase(
-                Path(shard_place), 0, schema.metadata, schema.INSERT_COLUMNS
-            )
+            client = shard_database_process.open_shard(profile, shard_place)
             clients.callback(client.close)
-            client.create(
-                schema.system_accounts(2),
-                ShardMeta(7, 1, b"\x55" * 128),
-                schema.FIRST_USER_ACCOUNT_ID,
-                1_000,
-            )
+            shard_database_process.create_shard(client)
             return client
 
         yield make
+    if profile == "servers":
+        shard_database_process.remove(shard_place)
 
 
 @pytest.fixture

@@ -48,6 +48,16 @@ def lead(coordination: Coordination, name: str) -> None:
     stay()
 
 
+def lead_and_tell(coordination: Coordination, name: str) -> None:
+    """Lead; for each line on stdin say whether it still does."""
+    leadership = coordination.try_lead(name)
+    if leadership is None:
+        raise SystemExit("somebody leads already")
+    say(leadership.held())
+    for _ in sys.stdin:
+        say(leadership.held())
+
+
 def lead_and_fork(coordination: Coordination, name: str) -> None:
     leadership = coordination.try_lead(name)
     if leadership is None:
@@ -97,7 +107,9 @@ def register(coordination: Coordination, service: str, instance: str, address: s
     stay()
 
 
+COMMANDS = (lead, lead_and_tell, lead_and_fork, race, count, write_on, register)
+
 if __name__ == "__main__":
     profile, where, command, *arguments = sys.argv[1:]
-    commands = {f.__name__: f for f in (lead, lead_and_fork, race, count, write_on, register)}
+    commands = {f.__name__: f for f in COMMANDS}
     commands[command](open_coordination(profile, where), *arguments)

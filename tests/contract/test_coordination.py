@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -149,6 +150,27 @@ def test_a_killed_leader_leads_no_more(
         late = start("lead", "recovery")
         assert late.says() == "nobody"
         mine[-1].release()
+
+
+def test_a_frozen_leader_never_leads_beside_another(
+    profile: str, make_coordination: Make, start: Callable[..., Process]
+) -> None:
+    """A lock of the kernel's stays with a frozen process; a server gives the lead to another after
+    a while. Either way the leader knows when it wakes, and not a moment later.
+    """
+    here = make_coordination()
+    there = start("lead_and_tell", "relay")
+    assert there.says() == "True"
+    os.kill(there.popen.pid, signal.SIGSTOP)
+    mine = [here.try_lead("relay")]
+    assert mine == [None]
+    if profile == "servers":
+        until(lambda: mine.append(here.try_lead("relay")) or mine[-1], "led here")
+    there.tell("do you lead?")
+    os.kill(there.popen.pid, signal.SIGCONT)
+    held_there = there.says() == "True"
+    held_here = mine[-1] is not None and mine[-1].held()
+    assert held_there != held_here
 
 
 def test_a_forked_child_neither_leads_nor_keeps_the_lock(

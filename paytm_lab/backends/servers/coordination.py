@@ -151,9 +151,7 @@ class ZooKeeperCoordination:
         while True:
             try:
                 if expected_version is None:
-                    self._session.call(
-                        lambda client: client.create_async(path, content, makepath=True), deadline_s
-                    )
+                    self._session.create(path, content, deadline_s=deadline_s)
                     return 1
                 stat = self._session.call(
                     lambda client: client.set_async(path, content, expected_version - 1),

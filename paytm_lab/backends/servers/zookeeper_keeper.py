@@ -116,11 +116,7 @@ class Registration:
     def _renew(self) -> None:
         session = self._keeper.session
         try:
-            _, epoch = session.stamped(
-                lambda client: client.create_async(
-                    self.path, self._content, ephemeral=True, makepath=True
-                )
-            )
+            _, epoch = session.create(self.path, self._content, ephemeral=True)
         except NodeExistsError:
             content, stat = session.call(lambda client: client.get_async(self.path))
             if untagged(content)[0] != self._tag:
@@ -225,11 +221,7 @@ class Keeper:
         with translated(path):
             self._remove_own(path)
             try:
-                (_, stat), epoch = self.session.stamped(
-                    lambda client: client.create_async(
-                        path, tagged(tag, body), ephemeral=True, makepath=True, include_data=True
-                    )
-                )
+                stat, epoch = self.session.create(path, tagged(tag, body), ephemeral=True)
             except NodeExistsError:
                 return None
             except NotSent:

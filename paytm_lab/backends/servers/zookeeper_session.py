@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kazoo.client import KazooClient, KazooState
-from kazoo.exceptions import ConnectionClosedError, ConnectionLoss
+from kazoo.exceptions import ConnectionClosedError, ConnectionLoss, NoNodeError
 from kazoo.retry import KazooRetry
 
 from paytm_lab.backends.servers.zookeeper_errors import INTERRUPTIONS
@@ -123,7 +123,9 @@ class Session:
             raise NotSent("no connection")
         return send(client).get(timeout=max(0.0, deadline_s - seconds()))
 
-    def stamped(self, send: Callable[[KazooClient], Any]) -> tuple[Any, int]:
+    def stamped(
+        self, send: Callable[[KazooClient], Any], deadline_s: float | None = None
+    ) -> tuple[Any, int]:
         """Like ``call``, with the epoch it was sent in, whose lease the answer has prolonged."""
         stamps: list[tuple[int, float]] = []
 
@@ -131,10 +133,31 @@ class Session:
             stamps.append((self.lease.epoch, seconds()))
             return send(client)
 
-        answer = self.call(stamp_and_send)
+        answer = self.call(stamp_and_send, deadline_s)
         epoch, sent_at_s = stamps[0]
         self.lease.confirm(epoch, sent_at_s)
         return answer, epoch
+
+    def create(
+        self, path: str, content: bytes, *, ephemeral: bool = False, deadline_s: float | None = None
+    ) -> tuple[Any, int]:
+        """Make a node, and where they are missing the nodes above it. Its stat and the epoch it was
+        made in; the client's errors as in ``call``.
+
+        One request makes it, never a chain of them: what is asked after a lost answer is answered
+        after the request was carried out, if it ever is.
+        """
+
+        def send(client: KazooClient) -> Any:
+            return client.create_async(path, content, ephemeral=ephemeral, include_data=True)
+
+        try:
+            (_, stat), epoch = self.stamped(send, deadline_s)
+        except NoNodeError:
+            parent = path.rpartition("/")[0]
+            self.repeat(lambda client: client.ensure_path_async(parent))
+            (_, stat), epoch = self.stamped(send, deadline_s)
+        return stat, epoch
 
     def repeat(self, send: Callable[[KazooClient], Any]) -> Any:
         """Like ``call``, for what may be done twice: tried again until its time is over."""
