@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
+from hashlib import blake2b
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
 
@@ -47,7 +48,7 @@ def _default_stack_dir() -> Path:
     return _default_data_dir() / "stack"
 
 
-class Settings(ServerSettings, BaseSettings):
+class Settings(ServerSettings):
     """The lab's settings. ``None`` as an argument means "not given".
 
     Raises InvalidSetting, which names the variable or argument, the value and the remedy: for a
@@ -203,13 +204,17 @@ class SettingRow(NamedTuple):
 
 
 def describe(settings: Settings) -> list[SettingRow]:
-    """Every setting in the order of the class, with its value (secrets masked) and its source."""
+    """Every setting in the order of the classes (the servers' last), with its value (secrets
+    masked) and its source.
+    """
+    fields = type(settings).model_fields
+    of_servers = ServerSettings.model_fields
     return [
         SettingRow(
             name, _shown(getattr(settings, name)), settings.source(name), _variable(name),
             field.description or "",
         )
-        for name, field in type(settings).model_fields.items()
+        for name, field in sorted(fields.items(), key=lambda item: item[0] in of_servers)
     ]  # fmt: skip
 
 
@@ -243,8 +248,21 @@ def _found(cls: type[Settings], given: Mapping[str, Any]) -> dict[str, tuple[Any
             raise _unknown(name, "argument", cls.model_fields)
         found[name] = (value, "argument")
     if found.get("profile", ("", ""))[0] == "servers":
-        return _of_the_stack(cls, found) | found
+        return _of_the_folder(found) | _of_the_stack(cls, found) | found
     return found
+
+
+def _of_the_folder(found: Mapping[str, tuple[Any, Source]]) -> dict[str, tuple[Any, Source]]:
+    """On the servers too a lab is where its folder says: each folder has a namespace of its own,
+    the default folder the plain names.
+    """
+    try:
+        folder = Path(found["data_dir"][0]).expanduser().absolute()
+    except (KeyError, TypeError, RuntimeError):
+        return {}
+    if folder == _default_data_dir():
+        return {}
+    return {"namespace": (f"d_{blake2b(bytes(folder), digest_size=5).hexdigest()}", "default")}
 
 
 def _of_the_stack(
@@ -266,7 +284,7 @@ def _of_the_stack(
     names = {v: v.removeprefix(PREFIX.lower()) for v in reader.env_vars}
     for variable, name in names.items():
         if name not in ServerSettings.model_fields:
-            raise _unknown(variable.upper(), str(file), map(_variable, ServerSettings.model_fields))
+            raise _unknown(variable.upper(), "stack", map(_variable, ServerSettings.model_fields))
     return {names[v]: (value, "stack") for v, value in reader.env_vars.items()}
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, NamedTuple
 
-from pydantic import AfterValidator, BaseModel, Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
+from pydantic_settings import BaseSettings
 
 CONNECTION_FILE = "connection.env"
 
@@ -51,14 +52,15 @@ Servers = Annotated[str, AfterValidator(_checked)]
 Server = Annotated[str, AfterValidator(_one)]
 
 
-class ServerSettings(BaseModel):
+class ServerSettings(BaseSettings):
     """The part of ``config.Settings`` that says where the servers are and who the lab is there."""
 
     namespace: str = Field(
         "",
         pattern=r"^[a-z0-9_]{0,32}$",
         description="Keeps labs on the same servers apart: part of every database, topic, keyspace"
-        " and key (lower case letters, digits, _); empty: the plain names.",
+        " and key (a-z, 0-9, _). Default: made from the data folder; the plain names for the"
+        " default one.",
     )
     mysql_servers: Servers = Field(
         "127.0.0.1:3306,127.0.0.1:3307,127.0.0.1:3308,127.0.0.1:3309",
@@ -68,7 +70,7 @@ class ServerSettings(BaseModel):
     mysql_password: SecretStr | None = Field(None, description="Its password; there is no default.")
     mysql_tls: Literal["off", "required", "verify"] = Field(
         "off",
-        description="TLS to MySQL: off, required (encrypted), verify (and the certificate checked).",
+        description="TLS to MySQL: off, required (encrypted), verify (the certificate too).",
     )
     mysql_tls_ca: str = Field(
         "", description="File with the certificates that verify trusts; empty: the system's."

@@ -78,7 +78,8 @@ class Ticket:
 
 
 class Lab:
-    """A lab on ``data`` (all its state; None: a temporary folder, gone when the lab closes).
+    """A lab on ``data`` (all its state; None: a temporary folder, gone when the lab closes). With
+    ``profile="servers"`` the folder stands for a namespace on the servers (``settings.namespace``).
 
     ``seed``: of everything random (None: drawn; see ``lab.seed``). ``deterministic``: no threads, a
     simulated clock; ``step`` moves one part at a time and the same seed repeats every event. More
@@ -105,14 +106,21 @@ class Lab:
     ) -> None:
         self._temporary = None if data else tempfile.mkdtemp(prefix="paytm_lab-")
         folder = Path(data or self._temporary or "")
-        stored = wiring.stored_shards(folder)
-        if stored is None and read_only:
-            raise BadInput(f"there is no lab in {folder}", remedy="Make one with paytm-lab run.")
-        shards = stored if shards is None else shards  # an existing lab keeps its number
+        given = {"profile": profile, "data_dir": folder, "seed": seed, **settings}
         try:
-            self.settings = Settings(
-                profile=profile, data_dir=folder, shards=shards, seed=seed, **settings
-            )
+            self.settings = Settings(shards=shards, **given)
+            if deterministic and self.settings.profile == "servers":
+                raise BadInput(
+                    "a deterministic lab steps parts in memory, which servers do not allow",
+                    remedy="Use the embedded profile.",
+                )
+            stored = wiring.stored_shards(self.settings)
+            if stored is None and read_only:
+                raise BadInput(
+                    f"there is no lab in {folder}", remedy="Make one with paytm-lab run."
+                )
+            if shards is None and stored is not None:  # an existing lab keeps its number
+                self.settings = Settings(shards=stored, **given)
         except BaseException:
             if self._temporary is not None:
                 shutil.rmtree(self._temporary)
@@ -170,7 +178,8 @@ class Lab:
         system, self._system = self._system, None
         if system is not None:
             system.close()
-        if self._temporary is not None:
+        if self._temporary is not None and Path(self._temporary).exists():
+            wiring.remove(self.settings)
             shutil.rmtree(self._temporary, ignore_errors=True)
 
     def crash(self) -> None:

@@ -9,7 +9,10 @@ import typer
 
 Profile = Annotated[
     str | None,
-    typer.Option(help="Which backends: embedded (nothing to start).", show_default="embedded"),
+    typer.Option(
+        help="Which backends: embedded (nothing to start) or servers (paytm-lab stack up).",
+        show_default="embedded",
+    ),
 ]
 Data = Annotated[
     Path | None,

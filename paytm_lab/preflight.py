@@ -30,6 +30,7 @@ DISK_FREE_MIN_MIB = 1024
 # A report's process tree peaks below 1 GiB, of which the system needs a part free from the start.
 MEMORY_FREE_MIN_MIB = 512
 MIB = 1 << 20
+_MODULES = {"cassandra-driver": "cassandra", "kafka-python": "kafka"}  # others: the same name
 
 
 class Problem(NamedTuple):
@@ -83,7 +84,7 @@ def check_python(version: Sequence[int]) -> list[Problem]:
 
 def check_packages(distributions: Iterable[str]) -> list[Problem]:
     """Looks for the modules without importing them."""
-    missing = [d for d in distributions if find_spec(d.replace("-", "_")) is None]
+    missing = [d for d in distributions if find_spec(_MODULES.get(d, d.replace("-", "_"))) is None]
     if not missing:
         return []
     return [

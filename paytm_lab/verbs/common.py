@@ -102,7 +102,7 @@ def opened(common: Common, existing: bool = False, **options: Any) -> Iterator[L
     settings = common.settings()
     preflight.require(settings)
     collect_less()
-    if existing and stored_shards(settings.data_dir) is None:
+    if existing and stored_shards(settings) is None:
         raise BadInput(
             f"there is no lab in {settings.data_dir}",
             remedy="Name its folder with --data, or make one with paytm-lab run.",

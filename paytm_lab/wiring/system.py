@@ -1,7 +1,7 @@
-"""The one place that picks backends and builds the parts: shards, writers, relays, consumers.
+"""All parts of a lab, built once: shards, writers, relays, consumers.
 
-``System`` is what it builds: the parts, and the few things one does with all of them at once
-(start, drain, stop, lose everything).
+``System`` is what ``build`` gives: the parts, and the few things one does with all of them at once
+(start, drain, stop, lose everything). Which backends they stand on, ``stores`` says.
 """
 
 from __future__ import annotations
@@ -15,12 +15,7 @@ from pathlib import Path
 
 from paytm_lab.analytics.consumer import AnalyticsConsumer
 from paytm_lab.analytics.tables import WIDE_TABLES as ANALYTICS_TABLES
-from paytm_lab.backends.embedded.cache import EmbeddedCache
-from paytm_lab.backends.embedded.coordination import EmbeddedCoordination
-from paytm_lab.backends.embedded.event_log import EmbeddedEventLog
 from paytm_lab.backends.embedded.faulty import FaultyShardDatabase, ShardSwitch
-from paytm_lab.backends.embedded.shard_database import EmbeddedShardDatabase
-from paytm_lab.backends.embedded.wide_store import EmbeddedWideStore
 from paytm_lab.config import Settings
 from paytm_lab.core.clock import Clock, SimulatedClock, SystemClock
 from paytm_lab.core.errors import StorageCorrupt, StorageFull, Unavailable
@@ -56,9 +51,9 @@ from paytm_lab.ports.shard_database import ShardMeta
 from paytm_lab.routing.route_cache import RouteCache
 from paytm_lab.routing.shard_map import Router, ShardMap, load, load_or_create
 from paytm_lab.shard_manager.fraud_answers import FraudAnswers
+from paytm_lab.wiring.stores import Stores, open_coordination, open_stores
 
 WIDE_TABLES = (*FRAUD_TABLES, *ANALYTICS_TABLES, *NOTIFICATION_TABLES)
-COORDINATION = "coordination"
 RELAY = "relay"
 POLL_S = 0.1
 RELAY_IDLE_S = 0.005
@@ -75,17 +70,20 @@ class System:
     or, with a seed, ``Stepper`` (simulation/stepping.py) steps the same parts one at a time.
     """
 
-    def __init__(self, settings: Settings, clock: Clock, rng: random.Random | None) -> None:
+    def __init__(
+        self, settings: Settings, stores: Stores, clock: Clock, rng: random.Random | None
+    ) -> None:
         self.settings = settings
         self.clock = clock
         self.folder: Path = settings.data_dir
         self.switches: dict[int, ShardSwitch] = {}
         self.databases: dict[int, FaultyShardDatabase] = {}
-        self.coordination = EmbeddedCoordination(self.folder / COORDINATION)
+        self.stores = stores
+        self.coordination = stores.coordination
         self.router = self._open_shards()
-        self.log = EmbeddedEventLog(self.folder / "log", clock)
-        self.cache = EmbeddedCache(clock)
-        self.wide = EmbeddedWideStore(self.folder / "wide.sqlite")
+        self.log = stores.log
+        self.cache = stores.cache
+        self.wide = stores.wide
         self.fault_points: dict[str, Callable[[], None]] = {}
         self._create_stores()
         self._open_ledger(rng)
@@ -107,12 +105,7 @@ class System:
         else:
             shard_map = load_or_create(self.coordination, self.settings.shards)
         for shard in range(shard_map.shards):
-            database = EmbeddedShardDatabase(
-                self.folder / "shards" / f"shard-{shard}.sqlite",
-                shard,
-                schema.metadata,
-                schema.INSERT_COLUMNS,
-            )
+            database = self.stores.open_shard(shard)
             if stored is not None:
                 database.require_created()
             database.create(
@@ -427,21 +420,16 @@ class System:
             relay.close()
         self.housekeeping.close()
         self.router.close()
-        self.log.close()
-        self.wide.close()
-        self.cache.close()
         if isinstance(self.channel, FileChannel):
             self.channel.close()
-        self.coordination.close()
-        for database in self.databases.values():
-            database.close()
+        self.stores.close()
 
 
-def stored_shards(folder: Path) -> int | None:
-    """How many shards the lab in this folder has; None where there is no lab."""
-    if not (folder / COORDINATION).is_dir():
+def stored_shards(settings: Settings) -> int | None:
+    """How many shards the lab of these settings has; None where there is no lab."""
+    coordination = open_coordination(settings, existing=True)
+    if coordination is None:
         return None
-    coordination = EmbeddedCoordination(folder / COORDINATION)
     try:
         stored = load(coordination)
     finally:
@@ -457,4 +445,9 @@ def build(
     """
     if clock is None:
         clock = SystemClock() if rng is None else SimulatedClock()
-    return System(settings, clock, rng)
+    stores = open_stores(settings, clock)
+    try:
+        return System(settings, stores, clock, rng)
+    except BaseException:
+        stores.close()
+        raise

@@ -1,0 +1,117 @@
+"""The stores that a lab stands on: the same five ports, on files or on servers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import Protocol
+
+from paytm_lab.backends.embedded.cache import EmbeddedCache
+from paytm_lab.backends.embedded.coordination import EmbeddedCoordination
+from paytm_lab.backends.embedded.event_log import EmbeddedEventLog
+from paytm_lab.backends.embedded.shard_database import EmbeddedShardDatabase
+from paytm_lab.backends.embedded.wide_store import EmbeddedWideStore
+from paytm_lab.config import Settings
+from paytm_lab.core.clock import Clock
+from paytm_lab.ledger import schema
+from paytm_lab.ports.cache import Cache
+from paytm_lab.ports.coordination import Coordination
+from paytm_lab.ports.event_log import EventLog
+from paytm_lab.ports.shard_database import ShardDatabase, ShardMeta
+from paytm_lab.ports.wide_store import WideStore
+
+COORDINATION = "coordination"
+
+
+class CreatableShard(ShardDatabase, Protocol):
+    """A shard's database that may not be there yet."""
+
+    def create(
+        self,
+        system_accounts: Sequence[tuple[int, str]],
+        meta: ShardMeta,
+        first_user_id: int,
+        now_us: int,
+    ) -> None:
+        """Create what is missing; two processes may do so at once."""
+
+    def require_created(self) -> None:
+        """StorageCorrupt when a shard that the map names is not there."""
+
+
+class SwitchedCache(Cache, Protocol):
+    """``available``: False is the fault "cache gone": every call answers Unavailable."""
+
+    available: bool
+
+
+class Stores:
+    """What a lab stores in. ``close`` releases all of it, whatever was opened so far."""
+
+    def __init__(
+        self,
+        coordination: Coordination,
+        log: EventLog,
+        cache: SwitchedCache,
+        wide: WideStore,
+        open_shard: Callable[[int], CreatableShard],
+    ) -> None:
+        self.coordination, self.log, self.cache, self.wide = coordination, log, cache, wide
+        self._open_shard = open_shard
+        self._shards: list[CreatableShard] = []
+
+    def open_shard(self, shard: int) -> CreatableShard:
+        """The database of one shard; perhaps still to be created."""
+        database = self._open_shard(shard)
+        self._shards.append(database)
+        return database
+
+    def close(self) -> None:
+        with ExitStack() as last:
+            # Each is closed even where one before it raised; the coordination goes last.
+            last.callback(self.coordination.close)
+            parts: list[EventLog | WideStore | Cache | ShardDatabase] = [self.log, self.wide]
+            for part in [*parts, self.cache, *self._shards]:
+                last.callback(part.close)
+
+
+def open_stores(settings: Settings, clock: Clock) -> Stores:
+    """Files in ``settings.data_dir``, or connections to the servers that the settings name."""
+    if settings.profile == "servers":
+        # The drivers take half a second to import; an embedded lab needs none of them.
+        from paytm_lab.wiring import servers
+
+        return servers.open_stores(settings, clock)
+    folder = settings.data_dir
+
+    def open_shard(shard: int) -> CreatableShard:
+        file = folder / "shards" / f"shard-{shard}.sqlite"
+        return EmbeddedShardDatabase(file, shard, schema.metadata, schema.INSERT_COLUMNS)
+
+    return Stores(
+        EmbeddedCoordination(folder / COORDINATION),
+        EmbeddedEventLog(folder / "log", clock),
+        EmbeddedCache(clock),
+        EmbeddedWideStore(folder / "wide.sqlite"),
+        open_shard,
+    )
+
+
+def open_coordination(settings: Settings, existing: bool) -> Coordination | None:
+    """Where the shard map is. ``existing``: None where no lab was ever made."""
+    if settings.profile == "servers":
+        from paytm_lab.wiring import servers
+
+        return servers.open_coordination(settings)
+    folder = settings.data_dir / COORDINATION
+    if existing and not folder.is_dir():
+        return None
+    return EmbeddedCoordination(folder)
+
+
+def remove(settings: Settings) -> None:
+    """Drop everything that the lab of these settings has on the servers. Its folder stays."""
+    if settings.profile == "servers":
+        from paytm_lab.wiring import servers
+
+        servers.remove(settings)
