@@ -6,13 +6,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from itertools import count
 from pathlib import Path
 
 import pytest
+from redis import Redis
 
 from paytm_lab.backends.embedded.cache import EmbeddedCache
-from paytm_lab.backends.embedded.event_log import EmbeddedEventLog
-from paytm_lab.backends.embedded.wide_store import EmbeddedWideStore
+from paytm_lab.backends.servers.cache import RedisCache
+from paytm_lab.config_servers import addresses
 from paytm_lab.core.clock import SimulatedClock
 from paytm_lab.ports.cache import Cache
 from paytm_lab.ports.coordination import Coordination
@@ -20,7 +22,12 @@ from paytm_lab.ports.event_log import EventLog
 from paytm_lab.ports.shard_database import ShardDatabase
 from paytm_lab.ports.wide_store import WideStore
 from tests import servers
-from tests.contract import coordination_process, event_log_world, shard_database_process
+from tests.contract import (
+    coordination_process,
+    event_log_process,
+    event_log_world,
+    shard_database_process,
+)
 
 
 @pytest.fixture
@@ -52,53 +59,100 @@ def make_coordination(
 @pytest.fixture
 def event_log_place(profile: str, tmp_path: Path) -> str:
     """What tells a process where the event log is: a folder, or an address."""
+    if profile == "servers":
+        settings = servers.settings()
+        return f"{settings.kafka_servers}/{settings.namespace}"
     return str(tmp_path / "log")
 
 
 @pytest.fixture
-def make_event_log(event_log_place: str) -> Iterator[Callable[[], EventLog]]:
+def make_event_log(profile: str, event_log_place: str) -> Iterator[Callable[[], EventLog]]:
     """Each call is another client of the same log."""
     with ExitStack() as clients:
 
         def make() -> EventLog:
-            client = EmbeddedEventLog(Path(event_log_place))
+            client = event_log_process.open_event_log(profile, event_log_place)
             clients.callback(client.close)
             return client
 
         yield make
+        if profile == "servers":
+            event_log_process.remove(event_log_place)
+
+
+class AgingClock(SimulatedClock):
+    """Time for values on a server: ``advance`` takes it from what each has left to live."""
+
+    def __init__(self, prefix: str, client: Redis) -> None:
+        super().__init__()
+        self.prefix = prefix
+        self.client = client
+
+    def advance(self, seconds: float) -> None:
+        super().advance(seconds)
+        for key in self.client.scan_iter(f"{self.prefix}*"):
+            left_ms = self.client.pttl(key)
+            if left_ms > 0:
+                self.client.pexpire(key, left_ms - round(seconds * 1000))
 
 
 @pytest.fixture
-def clock() -> SimulatedClock:
-    return SimulatedClock()
+def clock(profile: str) -> Iterator[SimulatedClock]:
+    if profile == "embedded":
+        yield SimulatedClock()
+        return
+    ((host, port),) = addresses(servers.settings().redis_server)
+    with Redis(host, port, password=servers.secret("redis_password")) as client:
+        yield AgingClock(f"{servers.new_namespace()}:", client)
 
 
 @pytest.fixture
 def make_cache(profile: str, clock: SimulatedClock) -> Iterator[Callable[[], Cache]]:
     """Each call is an empty cache whose time is the ``clock`` fixture's."""
+    numbers = count()
     with ExitStack() as caches:
 
         def make() -> Cache:
-            cache = EmbeddedCache(clock)
+            if isinstance(clock, AgingClock):
+                ((host, port),) = addresses(servers.settings().redis_server)
+                password = servers.secret("redis_password")
+                prefix = f"{clock.prefix}{next(numbers)}:"
+                cache: Cache = RedisCache(host, port, password, prefix=prefix)
+            else:
+                cache = EmbeddedCache(clock)
             caches.callback(cache.close)
             return cache
 
         yield make
+    if isinstance(clock, AgingClock):
+        for key in clock.client.scan_iter(f"{clock.prefix}*"):
+            clock.client.delete(key)
+
+
+@pytest.fixture(scope="session")
+def wide_keyspace(profile: str) -> Iterator[str]:
+    """Servers and a keyspace for all tests of the wide store: to make one takes long."""
+    where = "" if profile == "embedded" else wide_store_process.address_of(servers.settings())
+    yield where
+    if where:
+        wide_store_process.remove(where)
 
 
 @pytest.fixture
-def wide_store_place(profile: str, tmp_path: Path) -> str:
+def wide_store_place(profile: str, wide_keyspace: str, tmp_path: Path) -> Iterator[str]:
     """What tells a process where the wide store is: a file, or an address."""
-    return str(tmp_path / "wide.sqlite")
+    yield wide_keyspace or str(tmp_path / "wide.sqlite")
+    if wide_keyspace:
+        wide_store_process.clear(wide_keyspace)
 
 
 @pytest.fixture
-def make_wide_store(wide_store_place: str) -> Iterator[Callable[[], WideStore]]:
+def make_wide_store(profile: str, wide_store_place: str) -> Iterator[Callable[[], WideStore]]:
     """Each call is another client of the same store."""
     with ExitStack() as clients:
 
         def make() -> WideStore:
-            client = EmbeddedWideStore(Path(wide_store_place))
+            client = wide_store_process.open_wide_store(profile, wide_store_place)
             clients.callback(client.close)
             return client
 

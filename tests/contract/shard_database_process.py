@@ -9,31 +9,71 @@ import os
 import sys
 from pathlib import Path
 
+from sqlalchemy import URL, make_url
+
 from paytm_lab.backends.embedded.shard_database import EmbeddedShardDatabase
+from paytm_lab.backends.servers.mysql_server import MySqlServer
+from paytm_lab.backends.servers.shard_database import MySqlShardDatabase
+from paytm_lab.config import Settings
 from paytm_lab.ledger import schema
 from paytm_lab.ports.shard_database import ShardDatabase, ShardMeta
 
-
-def open_shard(profile: str, where: str) -> EmbeddedShardDatabase:
-    if profile != "embedded":
-        raise ValueError(profile)
-    return EmbeddedShardDatabase(Path(where), 0, schema.metadata, schema.INSERT_COLUMNS)
+AnyShard = EmbeddedShardDatabase | MySqlShardDatabase
 
 
-def say(text: object) -> None:
-    os.write(sys.stdout.fileno(), f"{text}\n".encode())
+def address_of(settings: Settings, shard: int = 0) -> str:
+    """Where this shard's database is, with user and password, in one text."""
+    server = settings.mysql_addresses[shard]
+    password = settings.mysql_password
+    url = URL.create(
+        "mysql",
+        settings.mysql_user,
+        password.get_secret_value() if password is not None else "",
+        server.host,
+        server.port,
+        settings.database_name,
+    )
+    return url.render_as_string(hide_password=False)
 
 
-def create(database: EmbeddedShardDatabase) -> None:
-    """Create the shard when the parent says so."""
-    say("ready")
-    sys.stdin.readline()
+def open_shard(profile: str, where: str) -> AnyShard:
+    """``where`` is a file, or what ``address_of`` gives."""
+    if profile == "embedded":
+        return EmbeddedShardDatabase(Path(where), 0, schema.metadata, schema.INSERT_COLUMNS)
+    return MySqlShardDatabase(server_of(where), 0, schema.metadata, schema.INSERT_COLUMNS)
+
+
+def server_of(where: str) -> MySqlServer:
+    url = make_url(where)
+    return MySqlServer(
+        url.host or "", url.port or 0, url.username or "", url.password or "", url.database or ""
+    )
+
+
+def create_shard(database: AnyShard) -> None:
+    """Shard 0 of two, which owns every even slot."""
     database.create(
         schema.system_accounts(2),
         ShardMeta(7, 1, b"\x55" * 128),
         schema.FIRST_USER_ACCOUNT_ID,
         1_000,
     )
+
+
+def remove(where: str) -> None:
+    """The database of one test."""
+    MySqlShardDatabase(server_of(where), 0, schema.metadata, schema.INSERT_COLUMNS).drop()
+
+
+def say(text: object) -> None:
+    os.write(sys.stdout.fileno(), f"{text}\n".encode())
+
+
+def create(database: AnyShard) -> None:
+    """Create the shard when the parent says so."""
+    say("ready")
+    sys.stdin.readline()
+    create_shard(database)
     say("created")
 
 
