@@ -27,6 +27,7 @@ from tests.contract import (
     event_log_process,
     event_log_world,
     shard_database_process,
+    wide_store_process,
 )
 
 
@@ -96,13 +97,20 @@ class AgingClock(SimulatedClock):
                 self.client.pexpire(key, left_ms - round(seconds * 1000))
 
 
+def _redis() -> tuple[str, int, str]:
+    settings = servers.settings()
+    ((host, port),) = addresses(settings.redis_server)
+    password = settings.redis_password
+    return host, port, password.get_secret_value() if password is not None else ""
+
+
 @pytest.fixture
 def clock(profile: str) -> Iterator[SimulatedClock]:
     if profile == "embedded":
         yield SimulatedClock()
         return
-    ((host, port),) = addresses(servers.settings().redis_server)
-    with Redis(host, port, password=servers.secret("redis_password")) as client:
+    host, port, password = _redis()
+    with Redis(host, port, password=password or None) as client:
         yield AgingClock(f"{servers.new_namespace()}:", client)
 
 
@@ -114,10 +122,8 @@ def make_cache(profile: str, clock: SimulatedClock) -> Iterator[Callable[[], Cac
 
         def make() -> Cache:
             if isinstance(clock, AgingClock):
-                ((host, port),) = addresses(servers.settings().redis_server)
-                password = servers.secret("redis_password")
                 prefix = f"{clock.prefix}{next(numbers)}:"
-                cache: Cache = RedisCache(host, port, password, prefix=prefix)
+                cache: Cache = RedisCache(*_redis(), prefix=prefix)
             else:
                 cache = EmbeddedCache(clock)
             caches.callback(cache.close)

@@ -11,13 +11,29 @@ import sys
 from pathlib import Path
 
 from paytm_lab.backends.embedded.event_log import EmbeddedEventLog
+from paytm_lab.backends.servers.event_log import KafkaEventLog
 from paytm_lab.ports.event_log import EventLog, Message, TopicPartition
 
 
 def open_event_log(profile: str, where: str) -> EventLog:
+    """``where`` is a folder, or servers and namespace as in "host:port,host:port/namespace"."""
     if profile == "embedded":
         return EmbeddedEventLog(Path(where))
-    raise ValueError(profile)
+    return _open_on_servers(where)
+
+
+def _open_on_servers(where: str) -> KafkaEventLog:
+    servers, _, namespace = where.partition("/")
+    return KafkaEventLog(servers, prefix=namespace)
+
+
+def remove(where: str) -> None:
+    """What was made on the servers; their names do not come again, so nobody waits for that."""
+    log = _open_on_servers(where)
+    try:
+        log.drop(wait=False)
+    finally:
+        log.close()
 
 
 def say(text: object) -> None:

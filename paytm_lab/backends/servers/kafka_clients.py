@@ -1,0 +1,170 @@
+"""Connections to Kafka: how clients are set, the administrator, names with their prefix."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from kafka import KafkaAdminClient, KafkaConsumer
+from kafka import errors as kafka
+
+from paytm_lab.backends.servers.kafka_errors import core_error
+from paytm_lab.core.errors import InvalidSetting, Unavailable
+
+CONNECT_S_MAX = 10.0  # from nothing to a client that knows the cluster
+REACH_S_MAX = 2.0  # for a TCP connection to one broker
+REQUEST_S_MAX = 5.0  # for the answer to one request
+NOT_YET_S_MAX = 10.0  # a broker that starts: until it has loaded its groups
+_NOT_YET_S = 0.05
+_T = TypeVar("_T")
+
+
+def quiet() -> None:
+    """The client reports each failed attempt in its log, and what comes of it by an exception. The
+    exception is enough, unless somebody wants the log.
+    """
+    logger = logging.getLogger("kafka")
+    if logger.level == logging.NOTSET:
+        logger.setLevel(logging.CRITICAL)
+
+
+class Servers:
+    """Where Kafka is: ``servers`` as in "host:port,host:port"."""
+
+    def __init__(self, servers: str) -> None:
+        self.text = servers
+        self._addresses = [_address(server.strip()) for server in servers.split(",")]
+        self.options: dict[str, Any] = {
+            "bootstrap_servers": [f"{host}:{port}" for host, port in self._addresses],
+            "client_id": "paytm_lab",
+            "bootstrap_timeout_ms": round(CONNECT_S_MAX * 1000),
+            "request_timeout_ms": round(REQUEST_S_MAX * 1000),
+            # A broker that is back is found within half a second, not half a minute.
+            "reconnect_backoff_max_ms": 500,
+            "retry_backoff_ms": 50,
+        }
+
+    def require_reachable(self) -> None:
+        """Raise Unavailable where no server takes connections: a client that starts would keep on
+        trying for all its time.
+        """
+        for address in self._addresses:
+            with suppress(OSError), socket.create_connection(address, REACH_S_MAX):
+                return
+        raise Unavailable(
+            "Kafka does not take connections",
+            place=self.text,
+            remedy="Start Kafka, or repeat when it answers again.",
+        )
+
+    def new_consumer(self, **options: Any) -> KafkaConsumer:
+        self.require_reachable()
+        settings = self.options | {
+            "enable_auto_commit": False,
+            "auto_offset_reset": "earliest",
+            "allow_auto_create_topics": False,
+            "metrics_enabled": False,
+            "fetch_min_bytes": 1,
+        }
+        return KafkaConsumer(**(settings | options))
+
+
+def _address(server: str) -> tuple[str, int]:
+    host, _, port = server.rpartition(":")
+    if not host or not port.isdigit():
+        raise InvalidSetting(f"{server!r} is not a Kafka server", remedy="Say host:port.")
+    return host.strip("[]"), int(port)
+
+
+class Names:
+    """Topics and groups of one namespace: ``prefix`` and a dot come before the plain names."""
+
+    def __init__(self, prefix: str) -> None:
+        self._before = f"{prefix}." if prefix else ""
+
+    def full(self, name: str) -> str:
+        return self._before + name
+
+    def plain(self, name: str) -> str:
+        return name[len(self._before) :]
+
+    def ours(self, name: str) -> bool:
+        return name.startswith(self._before)
+
+
+class Admin:
+    """Asks Kafka about topics, offsets and groups. Any thread may ask.
+
+    A client that was in use while the broker was away may stay dead when the broker is back, so
+    after a lost connection the question is put once more, through a new client. A broker that has
+    just started, or makes its first group, says "not yet" for a while: that is waited for.
+    """
+
+    def __init__(self, servers: Servers) -> None:
+        self._servers = servers
+        self._lock = threading.Lock()
+        self._client: KafkaAdminClient | None = None
+        self._closed = threading.Event()
+
+    def ask(self, place: str, question: Callable[[KafkaAdminClient], _T]) -> _T:
+        """The question must be one that does no harm when asked twice."""
+        give_up_at_s = time.monotonic() + NOT_YET_S_MAX
+        renewed = False
+        while True:
+            client, fresh = self._get()
+            try:
+                return question(client)
+            except kafka.KafkaError as error:
+                meant = core_error(error, place)
+                if _says_not_yet(error) and time.monotonic() < give_up_at_s:
+                    self._closed.wait(_NOT_YET_S)
+                    continue
+                if type(meant) is Unavailable:
+                    self._drop(client)
+                    if not fresh and not renewed:
+                        renewed = True
+                        continue
+                raise meant from error
+
+    def _get(self) -> tuple[KafkaAdminClient, bool]:
+        with self._lock:
+            if self._closed.is_set():
+                raise Unavailable("the event log is closed", place=self._servers.text)
+            if self._client is not None:
+                return self._client, False
+            self._servers.require_reachable()
+            try:
+                self._client = KafkaAdminClient(**self._servers.options)
+            except kafka.KafkaError as error:
+                raise core_error(error, self._servers.text) from error
+            return self._client, True
+
+    def _drop(self, client: KafkaAdminClient) -> None:
+        with self._lock:
+            if self._client is client:
+                self._client = None
+        _close(client)
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed.set()
+            client, self._client = self._client, None
+        if client is not None:
+            _close(client)
+
+
+def _says_not_yet(error: kafka.KafkaError) -> bool:
+    """Whether a broker has answered, and a later answer may be another."""
+    gone = kafka.UnknownTopicOrPartitionError | kafka.UnknownTopicIdError
+    answered = isinstance(error, kafka.BrokerResponseError) and not isinstance(error, gone)
+    return bool(answered and error.retriable)
+
+
+def _close(client: KafkaAdminClient) -> None:
+    with suppress(kafka.KafkaError, OSError):
+        client.close()
