@@ -7,16 +7,38 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import closing
 from pathlib import Path
 
 from paytm_lab.backends.embedded.wide_store import EmbeddedWideStore
+from paytm_lab.backends.servers.wide_store import CassandraWideStore
+from paytm_lab.config import Settings
 from paytm_lab.ports.wide_store import WideStore
 
 
+def address_of(settings: Settings) -> str:
+    """ "host:port,host:port/keyspace"."""
+    return f"{settings.cassandra_servers}/{settings.keyspace}"
+
+
+def _on_servers(where: str) -> CassandraWideStore:
+    servers, _, keyspace = where.partition("/")
+    return CassandraWideStore(servers, keyspace)
+
+
 def open_wide_store(profile: str, where: str) -> WideStore:
-    if profile == "embedded":
-        return EmbeddedWideStore(Path(where))
-    raise ValueError(profile)
+    """``where`` is a file, or servers and keyspace."""
+    return EmbeddedWideStore(Path(where)) if profile == "embedded" else _on_servers(where)
+
+
+def clear(where: str) -> None:
+    with closing(_on_servers(where)) as store:
+        store.clear()
+
+
+def remove(where: str) -> None:
+    with closing(_on_servers(where)) as store:
+        store.drop()
 
 
 def say(text: object) -> None:

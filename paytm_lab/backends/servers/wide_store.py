@@ -1,0 +1,338 @@
+"""The wide store on Cassandra. Rows of one partition travel as one mutation.
+
+Several partitions travel together in one unlogged batch. That is no transaction: each partition is
+stored on its own, as if it had been sent on its own. It saves what a request costs by itself, which
+is most of it on both sides; only partitions of one node go together, so no node forwards for
+another.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import pairwise
+from typing import Any
+
+from cassandra.query import BatchStatement, BatchType
+
+from paytm_lab.backends.servers import cassandra_tables as cql
+from paytm_lab.backends.servers.cassandra_session import CassandraSession
+from paytm_lab.backends.servers.cassandra_tables import Table
+from paytm_lab.core.errors import BadInput, Unavailable
+from paytm_lab.ports.wide_store import Row, WideTable
+
+# Beyond these Cassandra's default settings refuse a batch of several partitions (50 KiB), or log
+# each one (10 partitions; and from 5 KiB on, which the lab's own settings raise).
+_BATCH_BYTES_MAX = 32 * 1024
+_BATCH_PARTITIONS_MAX = 10
+_COLUMN_OVERHEAD_BYTES = 16
+_FETCH_PARTITIONS_MAX = 64
+_STATEMENTS_IN_BATCH_MAX = 65_535
+_SCAN_ROWS = 1_000
+_COUNT_RANGES = 8
+_Partition = tuple[Any, ...]
+_Key = tuple[Any, ...]
+
+
+class CassandraWideStore:
+    """A ``ports.wide_store.WideStore``. Any number of threads and processes may use one keyspace,
+    which ``create_tables`` makes. Connects at once: Unavailable where no server answers.
+
+    After a write that failed its rows may be stored or not. ``available = False`` makes every call
+    raise Unavailable, as a store that is gone does.
+    """
+
+    def __init__(
+        self,
+        servers: str,
+        keyspace: str,
+        *,
+        replication: int = 1,
+        user: str = "",
+        password: str = "",
+    ) -> None:
+        cql.quoted(keyspace)
+        self.available = True
+        self._keyspace = keyspace
+        self._replication = replication
+        self._session = CassandraSession(servers, user, password)
+        self._place = f"{self._session.place}/{keyspace}"
+        self._lock = threading.Lock()
+        self._tables: dict[str, Table] = {}
+        self._prepared: dict[tuple[str, Callable[[Table], str]], Any] = {}
+
+    # Tables
+
+    def create_tables(self, tables: Sequence[WideTable]) -> None:
+        self._require_available()
+        wanted = [cql.sound(self._keyspace, table) for table in tables]
+        self._load()
+        changes = [change for table in wanted for change in self._changes(table)]
+        if changes:
+            if not self._tables:
+                self._session.change_schema(cql.create_keyspace(self._keyspace, self._replication))
+            for change in changes:
+                self._change(change)
+            self._load()
+        self._session.know_keyspace(self._keyspace)
+
+    def _changes(self, wanted: Table) -> list[str]:
+        there = self._tables.get(wanted.name)
+        if there is None:
+            return [cql.create_table(wanted)]
+        if there.key != wanted.key or there.partition_key != wanted.partition_key:
+            raise BadInput(f"{wanted.name} exists with another key", place=self._place)
+        # A table made before its declaration grew gets the new columns.
+        missing = [name for name in wanted.columns if name not in there.columns]
+        return [cql.add_columns(wanted, missing)] if missing else []
+
+    def _change(self, text: str) -> None:
+        try:
+            self._session.change_schema(text)
+        except BadInput:
+            # Another process may have added the same column first.
+            self._load()
+            if text.startswith("CREATE"):
+                raise
+
+    def _load(self) -> None:
+        """What the server knows; the driver's own picture may be seconds old."""
+        rows = self._session.ask(
+            "SELECT table_name, column_name, kind, position, type FROM system_schema.columns"
+            " WHERE keyspace_name = %s",
+            (self._keyspace,),
+        )
+        by_table: dict[str, list[tuple[str, str, int, str]]] = {}
+        for name, *column in rows:
+            by_table.setdefault(name, []).append(tuple(column))
+        tables = {name: cql.stored(self._keyspace, name, c) for name, c in by_table.items()}
+        with self._lock:
+            stale = [name for name, table in self._tables.items() if tables.get(name) != table]
+            for key in [key for key in self._prepared if key[0] in stale]:
+                del self._prepared[key]
+            self._tables = tables
+
+    def _require_available(self) -> None:
+        if not self.available:
+            raise Unavailable("the wide store does not answer", place=self._place)
+        self._session.require_open()
+
+    def _table(self, name: str) -> Table:
+        self._require_available()
+        table = self._tables.get(name)
+        if table is None:
+            self._load()  # another process may have made it
+            table = self._tables.get(name)
+        if table is None:
+            raise BadInput(f"{name!r:.80} is not a table of the wide store", place=self._place)
+        return table
+
+    def _statement(self, table: Table, text: Callable[[Table], str]) -> Any:
+        """Prepared once; there are as many as tables times kinds of statement."""
+        statement = self._prepared.get((table.name, text))
+        if statement is None:
+            statement = self._session.prepare(text(table))
+            with self._lock:
+                self._prepared[table.name, text] = statement
+        return statement
+
+    # Writing
+
+    def upsert(self, table: str, rows: Sequence[Row]) -> None:
+        declared = self._table(table)
+        cql.require_rows(declared, rows, self._place)
+        if rows:
+            self._session.run(self._batches(declared, _merged(declared, rows)))
+
+    def _batches(self, table: Table, rows: Iterable[Row]) -> list[BatchStatement]:
+        prepared = self._statement(table, cql.insert)
+        partitions: dict[_Partition, list[Any]] = {}
+        for row in rows:
+            partition = tuple(row[name] for name in table.partition_key)
+            partitions.setdefault(partition, []).append(_bound(prepared, row, self._place))
+        batches: list[BatchStatement] = []
+        open_: dict[Any, _Batch] = {}
+        for partition, statements in partitions.items():
+            if len(statements) > _STATEMENTS_IN_BATCH_MAX:
+                raise BadInput(
+                    f"{len(statements)} rows are too many for one partition: {partition!r:.80}",
+                    place=self._place,
+                )
+            replica = self._session.replica_of(self._keyspace, statements[0].routing_key)
+            size = sum(_size_bytes(statement) for statement in statements)
+            batch = open_.get(replica)
+            if batch is None or not batch.has_room(size):
+                batch = open_[replica] = _Batch()
+                batches.append(batch.statement)
+            batch.add(statements, size)
+        return batches
+
+    def insert_if_absent(self, table: str, rows: Sequence[Row]) -> list[bool]:
+        """Four round trips between the replicas for each row: many times the price of an upsert.
+        Unavailable leaves open which of the rows were stored.
+        """
+        declared = self._table(table)
+        cql.require_rows(declared, rows, self._place)
+        prepared = self._statement(declared, cql.insert_if_absent) if rows else None
+        first: dict[_Key, int] = {}
+        for i, row in enumerate(rows):
+            first.setdefault(tuple(row[name] for name in declared.key), i)
+        # Rows of one partition go one after the other: at once they would outbid each other.
+        rounds: list[list[int]] = []
+        depth: dict[_Partition, int] = {}
+        for i in first.values():
+            partition = tuple(rows[i][name] for name in declared.partition_key)
+            at = depth[partition] = depth.get(partition, -1) + 1
+            if at == len(rounds):
+                rounds.append([])
+            rounds[at].append(i)
+        bound = {i: _bound(prepared, rows[i], self._place) for i in first.values()}
+        new = [False] * len(rows)
+        for indexes in rounds:
+            answers = self._session.run([bound[i] for i in indexes])
+            for i, answer in zip(indexes, answers, strict=True):
+                new[i] = bool(answer[0][0])
+        return new
+
+    # Reading
+
+    def fetch(self, table: str, keys: Sequence[tuple[Any, ...]]) -> dict[tuple[Any, ...], Row]:
+        declared = self._table(table)
+        cql.require_keys(declared, declared.key, keys, self._place)
+        if not keys:
+            return {}
+        names = tuple(declared.columns)
+        at = [names.index(name) for name in declared.key]
+        found: dict[tuple[Any, ...], Row] = {}
+        for answer in self._session.run(self._lookups(declared, keys)):
+            for row in answer:
+                found[tuple(row[i] for i in at)] = dict(zip(names, row, strict=True))
+        return {key: found[key] for key in keys if key in found}
+
+    def _lookups(self, table: Table, keys: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """One statement for many partitions: on absent ones, the usual case, it costs a small part
+        of what as many statements would.
+        """
+        prepared = self._statement(table, cql.select_keys)
+        width = len(table.partition_key)
+        wanted: dict[_Partition, dict[_Key, None]] = {}
+        for key in keys:
+            wanted.setdefault(key[:width], {})[key[width:]] = None
+        # Partitions of which the same rows are wanted can be asked for together.
+        alike: dict[tuple[_Key, ...], list[_Partition]] = {}
+        for partition, clusterings in wanted.items():
+            cql.require_partition(table, partition, self._place)
+            alike.setdefault(tuple(clusterings), []).append(partition)
+        lookups = []
+        for rows, partitions in alike.items():
+            rest: list[Any] = []
+            if len(table.clustering_key) == 1:
+                rest = [[row[0] for row in rows]]
+            elif table.clustering_key:
+                rest = [list(rows)]
+            if width == 1:
+                for start in range(0, len(partitions), _FETCH_PARTITIONS_MAX):
+                    part = [p[0] for p in partitions[start : start + _FETCH_PARTITIONS_MAX]]
+                    lookups.append(_bound(prepared, [part, *rest], self._place))
+            else:
+                lookups += [_bound(prepared, [*p, *rest], self._place) for p in partitions]
+        return lookups
+
+    def partition(self, table: str, key: tuple[Any, ...], rows_max: int = 10_000) -> list[Row]:
+        declared = self._table(table)
+        cql.require_keys(declared, declared.partition_key, [key], self._place)
+        if rows_max <= 0:
+            return []
+        statement = _bound(
+            self._statement(declared, cql.select_partition), [*key, rows_max], self._place
+        )
+        names = tuple(declared.columns)
+        rows = self._session.pages(statement, _SCAN_ROWS)
+        return [dict(zip(names, row, strict=True)) for row in rows]
+
+    def scan(self, table: str) -> Iterator[Row]:
+        declared = self._table(table)
+        return self._scan(declared)
+
+    def _scan(self, table: Table) -> Iterator[Row]:
+        names = tuple(table.columns)
+        statement = _bound(self._statement(table, cql.select_all), (), self._place)
+        for row in self._session.pages(statement, _SCAN_ROWS):
+            yield dict(zip(names, row, strict=True))
+
+    def count(self, table: str) -> int:
+        """By parts of the token ring, so that each has a timeout of its own."""
+        declared = self._table(table)
+        prepared = self._statement(declared, cql.count_range)
+        step = 2**64 // _COUNT_RANGES
+        edges = [-(2**63) + step * i for i in range(_COUNT_RANGES)] + [2**63 - 1]
+        answers = self._session.run(
+            [_bound(prepared, edge, self._place) for edge in pairwise(edges)]
+        )
+        return sum(int(answer[0][0]) for answer in answers)
+
+    def clear(self) -> None:
+        """Remove all rows; the tables stay."""
+        self._require_available()
+        self._load()
+        for table in self._tables.values():
+            if self._session.ask(cql.any_row(table)):
+                self._session.change_schema(f"TRUNCATE {table.full_name}")
+
+    def drop(self) -> None:
+        """Remove the keyspace with all its tables and rows."""
+        self._require_available()
+        self._session.change_schema(f"DROP KEYSPACE IF EXISTS {cql.quoted(self._keyspace)}")
+        self._load()
+
+    def close(self) -> None:
+        self._session.close()
+
+
+class _Batch:
+    """Rows of partitions that travel together; one partition alone may be of any size."""
+
+    def __init__(self) -> None:
+        self.statement = BatchStatement(BatchType.UNLOGGED)
+        self._bytes = 0
+        self._partitions = 0
+
+    def has_room(self, size_bytes: int) -> bool:
+        return (
+            self._partitions < _BATCH_PARTITIONS_MAX
+            and self._bytes + size_bytes <= _BATCH_BYTES_MAX
+        )
+
+    def add(self, statements: Sequence[Any], size_bytes: int) -> None:
+        self.statement.add_all(statements, [None] * len(statements))
+        self._bytes += size_bytes
+        self._partitions += 1
+
+
+def _merged(table: Table, rows: Sequence[Row]) -> Iterable[Row]:
+    """One row per key: rows sent together bear one time, and of two with one time the greater value
+    would count, not the later.
+    """
+    merged: dict[_Key, Row] = {}
+    for row in rows:
+        key = tuple(row[name] for name in table.key)
+        other = merged.get(key)
+        merged[key] = row if other is None else {**other, **row}
+    return merged.values()
+
+
+def _bound(prepared: Any, values: Any, place: str) -> Any:
+    try:
+        return prepared.bind(values)
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise BadInput(
+            f"a value that the table cannot hold: {error!s:.200}", place=place
+        ) from error
+
+
+def _size_bytes(statement: Any) -> int:
+    return sum(
+        len(value) + _COLUMN_OVERHEAD_BYTES
+        for value in statement.values
+        if isinstance(value, bytes)
+    )
