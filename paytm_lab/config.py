@@ -19,7 +19,6 @@ from pydantic import Field, PrivateAttr, SecretStr, ValidationError, field_valid
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticUndefined
 from pydantic_settings import (
-    BaseSettings,
     DotEnvSettingsSource,
     EnvSettingsSource,
     SettingsConfigDict,
@@ -173,7 +172,7 @@ class Settings(ServerSettings):
         found = _found(type(self), given)
         try:
             # The values are passed on explicitly, so that no source is read twice.
-            super().__init__(_env_file=None, **{name: value for name, (value, _) in found.items()})
+            super().__init__(_env_file=None, **{name: value for name, (value, _) in found.items()})  # type: ignore[call-arg]
         except ValidationError as error:
             raise _invalid(type(self), error.errors()[0], found) from None
         self._sources.update({name: source for name, (_, source) in found.items()})
@@ -304,7 +303,7 @@ def _invalid(
     name = str(detail["loc"][0])
     field = cls.model_fields[name]
     value, source = found.get(name, (detail["input"], "default"))
-    shown = MASK if field.annotation is SecretStr else f"{value!r:.80}"
+    shown = MASK if field.annotation in (SecretStr, SecretStr | None) else f"{value!r:.80}"
     label = name if source == "argument" else _variable(name)
     return InvalidSetting(
         f"{label}={shown} cannot be used: {detail['msg']}",

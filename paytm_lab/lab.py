@@ -110,10 +110,7 @@ class Lab:
         try:
             self.settings = Settings(shards=shards, **given)
             if deterministic and self.settings.profile == "servers":
-                raise BadInput(
-                    "a deterministic lab steps parts in memory, which servers do not allow",
-                    remedy="Use the embedded profile.",
-                )
+                raise BadInput("servers cannot be stepped by a seed", remedy="Use embedded.")
             stored = wiring.stored_shards(self.settings)
             if stored is None and read_only:
                 raise BadInput(

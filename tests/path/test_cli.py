@@ -143,7 +143,7 @@ BAD_USAGE = [
     ("run --seed -1", "seed=-1"),
     ("run --shards 65", "shards=65"),
     ("run --shards 3", "has 4 shards, the setting says 3"),
-    ("run --profile servers", "profile='servers'"),
+    ("run --profile server", "profile='server'"),
     ("run --fraud-gate maybe", "fraud_gate='maybe'"),
     ("run --map from=a", "--transfers"),
     ("run --transfers nosuch.csv", "no such file"),

@@ -27,7 +27,8 @@ def _clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_defaults_are_valid_and_described() -> None:
     settings = Settings()
     rows = describe(settings)
-    assert [row.name for row in rows] == list(Settings.model_fields)
+    assert sorted(row.name for row in rows) == sorted(Settings.model_fields)
+    assert (rows[0].name, rows[-1].name) == ("profile", "cassandra_password")
     assert {row.source for row in rows} == {"default"}
     assert all(row.description.endswith(".") for row in rows)
     assert {row.variable for row in rows} == {f"{PREFIX}{n.upper()}" for n in Settings.model_fields}
@@ -132,7 +133,7 @@ class _WithSecret(Settings):
 def test_secrets_never_show(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(f"{PREFIX}SIGNING_KEY", "hunter2-hunter2")
     settings = _WithSecret()
-    row = describe(settings)[-1]
+    (row,) = [row for row in describe(settings) if row.name == "signing_key"]
     assert (row.name, row.value, row.source) == ("signing_key", MASK, "environment")
     assert settings.signing_key.get_secret_value() == "hunter2-hunter2"
     assert "hunter2" not in repr(settings)
@@ -140,6 +141,59 @@ def test_secrets_never_show(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InvalidSetting) as caught:
         _WithSecret()
     assert "hunter2" not in f"{caught.value!r} {caught.value}"
+
+
+@pytest.fixture
+def stack_dir(tmp_path: Path) -> Path:
+    """The folder of servers that were started: their addresses and a password."""
+    (tmp_path / "connection.env").write_text(
+        f"{PREFIX}MYSQL_PASSWORD=hunter2\n{PREFIX}REDIS_SERVER=127.0.0.1:16379\n"
+    )
+    return tmp_path
+
+
+def test_the_stack_says_where_its_servers_are(
+    stack_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(profile="servers", stack_dir=stack_dir)
+    assert (settings.redis_server, settings.source("redis_server")) == ("127.0.0.1:16379", "stack")
+    assert settings.mysql_password is not None
+    assert settings.mysql_password.get_secret_value() == "hunter2"
+    monkeypatch.setenv(f"{PREFIX}REDIS_SERVER", "127.0.0.1:26379")
+    assert Settings(profile="servers", stack_dir=stack_dir).redis_server == "127.0.0.1:26379"
+    assert Settings(stack_dir=stack_dir).mysql_password is None
+
+
+def test_a_strange_line_of_the_stack_is_named(stack_dir: Path) -> None:
+    (stack_dir / "connection.env").write_text(f"{PREFIX}SHARDS=8\n")
+    with pytest.raises(InvalidSetting, match=r"PAYTM_LAB_SHARDS is not a setting \(at stack\)"):
+        Settings(profile="servers", stack_dir=stack_dir)
+
+
+def test_each_folder_is_a_lab_of_its_own_on_the_servers(tmp_path: Path) -> None:
+    a, b = (Settings(profile="servers", data_dir=tmp_path / n) for n in "ab")
+    assert a.namespace.startswith("d_")
+    assert a.namespace != b.namespace
+    assert a.namespace == Settings(profile="servers", data_dir=tmp_path / "a").namespace
+    assert (a.database_name, a.keyspace) == (f"paytm_{a.namespace}", f"paytm_style_{a.namespace}")
+    assert Settings(profile="servers", data_dir=tmp_path / "a", namespace="x").namespace == "x"
+
+
+def test_the_default_folder_has_the_plain_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(f"{PREFIX}DATA_DIR", raising=False)
+    settings = Settings(profile="servers")
+    assert settings.namespace == ""
+    assert (settings.database_name, settings.keyspace, settings.chroot) == (
+        "paytm_lab", "paytm_style", "/paytm_lab",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ["", "a", "a:b", ":1", "a:0", "a:65536", "a:1,", "a:\u0661"])
+def test_a_server_is_host_and_port(text: str) -> None:
+    with pytest.raises(InvalidSetting, match="mysql_servers="):
+        Settings(mysql_servers=text)
+    with pytest.raises(InvalidSetting, match="one server is expected"):
+        Settings(redis_server="a:1,b:2")
 
 
 @given(name=st.sampled_from(sorted(Settings.model_fields)), value=st.text(max_size=20))
