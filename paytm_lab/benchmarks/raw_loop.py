@@ -72,6 +72,7 @@ class RawLoop:
             row = (payment, role, sender, receiver, amount, "INR", status, "", "transfer", source)
             rows.append((*row, to, 1, stamp, now, None, None, 0, since, "", None, now, now))
         tx = self.databases[shard].begin()
+        tx.defer()
         tx.update("accounts", ("id",), SET, [(k, b, 0, "active", now) for k, b in touched.items()])
         tx.insert("transactions", rows)
         tx.insert("ledger_entries", entries)

@@ -393,7 +393,6 @@ class ShardWriter:
         self, tx: ShardTransaction, operations: list[Operation], recheck: bool, now_us: int
     ) -> Batch:
         """Lock the touched accounts in one ordered read, then read which ids and keys exist."""
-        meta = tx.meta()
         users: set[str] = set()
         ids: list[bytes] = []
         keys: list[bytes] = []
@@ -436,7 +435,7 @@ class ShardWriter:
         held = [*indirect, *(row.transaction_id for row in found_keys)]
         return Batch(
             self.shard_id,
-            meta,
+            tx.meta(),
             now_us,
             locked,
             tx.find_payments(ids) if ids else (),

@@ -37,6 +37,7 @@ def write(tx: ShardTransaction, batch: Batch) -> int:
         )  # fmt: skip
         rows += len(batch.new_accounts)
         _number_new_accounts(tx, batch)
+    tx.defer()
     changed = [a for a in batch.accounts.values() if a.changed]
     if made:  # written whole just now
         changed = [a for a in changed if a not in made]

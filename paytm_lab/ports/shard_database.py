@@ -141,6 +141,12 @@ class ShardTransaction(Protocol):
     def complete_sources(self, payment_ids: Sequence[bytes], updated_at: int) -> int:
         """Make the source rows among these that are still PENDING COMPLETED. Rows changed."""
 
+    def defer(self) -> None:
+        """Nothing more will be read: writes from here on may be kept back and sent together with
+        the commit. Then ``commit`` raises their errors, and a number of rows is the number asked
+        for. ``rollback`` drops them.
+        """
+
     def commit(self) -> None:
         """Durable when it returns. CommitOutcomeLost: it may or may not have happened."""
 

@@ -323,6 +323,55 @@ def test_a_key_that_exists_is_a_duplicate(
     assert shard.outbox_rows() == 0
 
 
+def test_deferred_writes_are_there_after_the_commit(shard: ShardDatabase) -> None:
+    insert(shard, "accounts", [account_row("a", 5)])
+    insert(shard, "transactions", [payment_row(1)])
+    tx = shard.begin()
+    (account,) = tx.lock_accounts(["a"])
+    tx.defer()
+    assert tx.update("accounts", ("id",), ("balance",), [(account.id, 9)]) == 1
+    tx.insert("transactions", [payment_row(n) for n in range(2, 5)])
+    tx.insert("outbox_events", [outbox_row(n, "x" * 3_000) for n in range(3_000)])  # 18 MB of hex
+    assert tx.complete_sources([payment_id(1)], 77) == 1
+    tx.commit()
+    assert balance_of(shard, "a") == 9
+    found = in_transaction(shard, lambda tx: tx.find_payments([payment_id(n) for n in range(9)]))
+    assert {(row.amount, row.status) for row in found} == {
+        (101, "COMPLETED"), (102, "PENDING"), (103, "PENDING"), (104, "PENDING"),
+    }  # fmt: skip
+    assert count(shard, "outbox_events") == 3_000
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_a_deferred_duplicate_is_told_by_the_commit_at_the_latest(
+    shard: ShardDatabase, last: bool
+) -> None:
+    insert(shard, "applied_events", [("event", 1)])
+
+    def write(tx: ShardTransaction) -> None:
+        tx.defer()
+        tx.insert("outbox_events", [outbox_row(1)])
+        tx.insert("applied_events", [("event", 2)])
+        if not last:
+            tx.insert("outbox_events", [outbox_row(2)])
+        tx.commit()
+
+    tx = shard.begin()
+    with pytest.raises(DuplicateKey):
+        write(tx)
+    tx.rollback()
+    assert shard.outbox_rows() == 0
+    insert(shard, "applied_events", [("other", 2)])
+
+
+def test_deferred_work_that_is_rolled_back_leaves_nothing(shard: ShardDatabase) -> None:
+    tx = shard.begin()
+    tx.defer()
+    tx.insert("outbox_events", [outbox_row(1)])
+    tx.rollback()
+    assert shard.outbox_rows() == 0
+
+
 def test_one_payment_may_have_a_source_and_a_destination_row(shard: ShardDatabase) -> None:
     insert(shard, "transactions", [payment_row(1), payment_row(1, "destination", "COMPLETED")])
     found = in_transaction(shard, lambda tx: tx.find_payments([payment_id(1)]))

@@ -210,6 +210,9 @@ class MemoryTransaction:
                 changed += 1
         return changed
 
+    def defer(self) -> None:
+        """Every write is done at once."""
+
     def commit(self) -> None:
         self._shard.before("commit")
         self._shard.tables = self._tables

@@ -148,6 +148,9 @@ class EmbeddedTransaction:
             changed += self._run(sql, [updated_at, *part]).rowcount
         return changed
 
+    def defer(self) -> None:
+        """Statements on a file have no round trips to save: each runs when it is called."""
+
     def commit(self) -> None:
         try:
             self._connection.execute("COMMIT")

@@ -36,6 +36,7 @@ _ACCOUNTS = (
     # The index is read in its own order, and the rows are locked in it.
     " FROM accounts FORCE INDEX (user_id) WHERE user_id IN ("
 )
+MESSAGE_BYTES_MAX = 4 * 2**20
 _decode_accounts = msgspec.json.Decoder(list[AccountRow]).decode
 
 
@@ -58,6 +59,11 @@ class MySqlTransaction:
         self._lost = lost
         self._meta: ShardMeta | None = None
         self._begun = False
+        self._commit_sent = False  # it is part of the message whose answers are read
+        self._commit_asked = False  # and its own answer is the next
+        self._deferring = False
+        self._deferred: list[str] = []
+        self._deferred_bytes = 0
         self.ended = False
 
     def _run(self, sql: str) -> Any:
@@ -71,10 +77,10 @@ class MySqlTransaction:
             raise self._failed(error) from error
         return self._cursor
 
-    def _failed(self, error: err.Error, committing: bool = False) -> errors.PaytmLabError:
+    def _failed(self, error: err.Error) -> errors.PaytmLabError:
         if mysql_errors.is_lost(error):
             self._drop()
-        if committing:
+        if self._commit_asked or (self._commit_sent and mysql_errors.is_lost(error)):
             return mysql_errors.translate_commit(error, self._place)
         return mysql_errors.translate(error, self._place)
 
@@ -103,7 +109,7 @@ class MySqlTransaction:
             if self._meta is None:
                 cursor = self._run(f"{_META};{sql}")
                 self._meta = self._meta_of(cursor.fetchone())
-                self._next_result()
+                self._next_result(cursor)
             else:
                 cursor = self._run(sql)
             (body,) = cursor.fetchone()
@@ -111,9 +117,9 @@ class MySqlTransaction:
                 found.extend(_decode_accounts(f"[{body}]"))
         return found
 
-    def _next_result(self) -> None:
+    def _next_result(self, cursor: Any) -> None:
         try:
-            self._cursor.nextset()
+            cursor.nextset()
         except err.Error as error:
             raise self._failed(error) from error
 
@@ -172,7 +178,7 @@ class MySqlTransaction:
 
     def insert(self, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
         for part in _parts(rows):
-            self._run(self._statements.insert(table, part))
+            self._write(self._statements.insert(table, part), len(part))
 
     def update(
         self,
@@ -182,36 +188,64 @@ class MySqlTransaction:
         rows: Sequence[tuple[Any, ...]],
     ) -> int:
         return sum(
-            self._run(self._statements.update(table, key, columns, part)).rowcount
+            self._write(self._statements.update(table, key, columns, part), len(part))
             for part in _parts(rows)
         )
 
     def complete_sources(self, payment_ids: Sequence[bytes], updated_at: int) -> int:
         return sum(
-            self._run(
+            self._write(
                 "UPDATE transactions FORCE INDEX (transactions_by_id)"
                 " SET status = 'COMPLETED', open_since = NULL,"
                 f" updated_at = {updated_at:d} WHERE transaction_id IN ({binaries(part)})"
-                " AND role = 'source' AND status = 'PENDING'"
-            ).rowcount
+                " AND role = 'source' AND status = 'PENDING'",
+                len(part),
+            )
             for part in _parts(payment_ids)
         )
+
+    def defer(self) -> None:
+        self._deferring = True
+
+    def _write(self, sql: str, rows: int) -> int:
+        """How many rows it changed; when kept back, how many it names."""
+        if not self._deferring:
+            return int(self._run(sql).rowcount)
+        if self._deferred_bytes + len(sql) > MESSAGE_BYTES_MAX:
+            self._send_deferred()
+        self._deferred.append(sql)
+        self._deferred_bytes += len(sql)
+        return rows
+
+    def _send_deferred(self) -> None:
+        if self._deferred:
+            self._send(self._deferred)
+            self._deferred, self._deferred_bytes = [], 0
+
+    def _send(self, statements: Sequence[str]) -> None:
+        """All in one message; the server stops at the first that fails."""
+        cursor = self._run(";".join(statements))
+        for left in range(len(statements) - 1, 0, -1):
+            self._commit_asked = self._commit_sent and left == 1
+            self._next_result(cursor)
 
     def commit(self) -> None:
         if self.ended:
             raise errors.ConnectionLost("the transaction has ended before", place=self._place)
-        if self._begun:
+        if self._begun or self._deferred:
+            self._commit_sent = True
+            self._commit_asked = not self._deferred
             try:
-                self._cursor.execute("COMMIT")
-            except err.Error as error:
-                found = self._failed(error, committing=True)
+                self._send([*self._deferred, "COMMIT"])
+            except errors.PaytmLabError:
                 self.rollback()
-                raise found from error
+                raise
         self._give_back()
 
     def rollback(self) -> None:
         if self.ended:
             return
+        self._deferred = []
         if self._begun:
             try:
                 self._cursor.execute("ROLLBACK")
