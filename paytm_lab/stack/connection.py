@@ -1,7 +1,7 @@
 """``connection.env``: where the servers are and how one logs in. Only its owner may read it.
 
-The lab's settings read its PAYTM_LAB_ variables. The root password has another prefix: the lab
-never uses it.
+The lab's settings read it. The password of MySQL's root, which the lab never uses, lies beside it
+in ``admin.env``.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ def new_passwords() -> Passwords:
 def passwords(layout: Layout) -> Passwords:
     """Those of this stack. MissingPart when its file is gone though servers were set up by it."""
     try:
-        values = read(layout.connection)
+        values = read(layout.connection) | read(layout.admin)
         return Passwords(
             values[f"{_PREFIX}MYSQL_PASSWORD"],
             values["MYSQL_ROOT_PASSWORD"],
             values[f"{_PREFIX}REDIS_PASSWORD"],
         )
-    except FileNotFoundError:
-        found = f"{layout.connection} is not there"
+    except FileNotFoundError as error:
+        found = f"{error.filename} is not there"
     except KeyError as error:
-        found = f"{layout.connection} has no {error.args[0]}"
+        found = f"{layout.connection} or {layout.admin.name} has no {error.args[0]}"
     raise MissingPart(
         f"{found}, and only it knows the servers' passwords",
         remedy="Put it back, or start afresh with: paytm-lab stack up --reset.",
@@ -80,7 +80,10 @@ def write_connection(layout: Layout, ports: Mapping[str, int], known: Passwords)
         f"{_PREFIX}KAFKA_SERVERS={HOST}:{ports['kafka']}",
         f"{_PREFIX}ZOOKEEPER_SERVERS={HOST}:{ports['zookeeper']}",
         f"{_PREFIX}CASSANDRA_SERVERS={HOST}:{ports['cassandra']}",
+    ]
+    admin = [
         "# For you, not for the lab: root@localhost of each MySQL, by its socket only.",
         f"MYSQL_ROOT_PASSWORD={known.mysql_root}",
     ]
+    write(layout.admin, "\n".join(admin) + "\n")
     write(layout.connection, "\n".join(lines) + "\n")

@@ -173,8 +173,10 @@ class Stack:
         """Unavailable, with its last log lines, when it dies first or takes longer."""
         server, known = self.server(name), self.passwords()
         give_up_at = time.monotonic() + deadline_s
-        while not server.ready(known):
+        while True:
             died = self._process(server) is None
+            if not died and server.ready(known):
+                return
             if died or time.monotonic() > give_up_at:
                 raise self.failure([server], "died" if died else f"took over {deadline_s:g} s")
             time.sleep(0.05)
@@ -221,6 +223,7 @@ class Stack:
             with self._locked("mysql-init"):
                 write(mysql.config_path(self.layout, 0), self.server("mysql-0").config(known))
                 mysql.initialise(program, self.layout, known)
+            mysql.forget_killed(self.layout, int(server.name.removeprefix("mysql-")))
 
     def _stop(self, server: Server, grace_s: float) -> bool:
         process = self._process(server)

@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 
+from paytm_lab.config_servers import CONNECTION_FILE
 from paytm_lab.core.errors import BadInput, MalformedFile
 
 MARKER = "paytm-lab-stack.json"
@@ -22,7 +23,8 @@ class Layout:
         self.conf = self.root / "conf"
         self.logs = self.root / "logs"
         self.run = self.root / "run"
-        self.connection = self.root / "connection.env"
+        self.connection = self.root / CONNECTION_FILE
+        self.admin = self.root / "admin.env"
         self.marker = self.root / MARKER
         self.packages = self.root / "pkg"
 

@@ -18,6 +18,7 @@ PORT = 3306  # of the first; the others follow
 VERSION_MIN = (8, 0, 30)
 MIB = 1 << 20
 INITIALISE_S_MAX = 120.0
+SOCKET = "mysql.sock"
 APPARMOR = "etc/apparmor.d/usr.sbin.mysqld"
 # What every shard runs with, whoever starts it.
 SETTINGS: dict[str, str] = {
@@ -123,7 +124,7 @@ def config(layout: Layout, shard: int, port: int) -> str:
     own = {
         "user": getpass.getuser(),  # mysqld refuses to run as root unless it is told to
         "datadir": f'"{layout.data / name(shard)}"',
-        "socket": "mysql.sock",  # in the data folder: a full path may be too long for a socket
+        "socket": SOCKET,  # in the data folder: a full path may be too long for a socket
         "pid_file": "mysqld.pid",
         "log_bin": "bin",
         "server_id": str(shard + 1),
@@ -190,6 +191,13 @@ def _initialise(words: list[str], log: Path) -> int:
         except subprocess.TimeoutExpired:
             output.write(f"not done within {INITIALISE_S_MAX:g} s\n".encode())
             return -1
+
+
+def forget_killed(layout: Layout, shard: int) -> None:
+    """Remove the lock that a killed server left at its socket: the next one refuses to start while
+    any process has the pid in it, a zombie included. Only while the shard's server does not run.
+    """
+    (layout.data / name(shard) / f"{SOCKET}.lock").unlink(missing_ok=True)
 
 
 def ready(port: int) -> bool:

@@ -20,6 +20,7 @@ from paytm_lab.stack.servers import Launch, Server
 
 SAME_TIME_S = 1.0  # what the kernel's clock, which dates processes, may have been corrected by
 LOG_BYTES_MAX = 16 << 20
+TAIL_BYTES_MAX = 1 << 20
 SHELL = "/bin/sh"
 # The shell leaves at once, so that the server is nobody's child here and leaves no zombie behind.
 _DETACH = '"$@" >>"$LOG" 2>&1 </dev/null & echo $!'
@@ -40,8 +41,9 @@ def record_path(layout: Layout, name: str) -> Path:
 def remembered(layout: Layout, name: str) -> Record | None:
     """The record of a server that was started and not stopped; None, too, for an unreadable one."""
     try:
-        return Record(**json.loads(record_path(layout, name).read_text()))
-    except (OSError, ValueError, TypeError):
+        known = json.loads(record_path(layout, name).read_text())
+        return Record(int(known["pid"]), float(known["create_time"]), str(known["version"]))
+    except (OSError, ValueError, TypeError, KeyError):
         return None
 
 
@@ -123,12 +125,18 @@ def gone(process: psutil.Process, within_s: float) -> bool:
         time.sleep(0.02)
 
 
-def last_lines(log: Path, count: int = 8) -> str:
-    """The end of a log, ready to be shown below a message; at most 64 KiB of it are read."""
+def tail(log: Path, count: int) -> tuple[list[str], int]:
+    """The last lines of a log, at most 1 MiB, and its size then; ([], 0) where there is none."""
     try:
         with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - 65_536))
-            lines = file.read().decode(errors="replace").splitlines()[-count:]
+            size = log.stat().st_size
+            at = file.seek(max(0, size - TAIL_BYTES_MAX))
+            return file.read(size - at).decode(errors="replace").splitlines()[-count:], size
     except OSError:
-        lines = []
+        return [], 0
+
+
+def last_lines(log: Path, count: int = 8) -> str:
+    """The end of a log, ready to be shown below a message."""
+    lines, _ = tail(log, count)
     return "\n".join(f"    {line[:300]}" for line in lines) or "    (nothing in its log)"

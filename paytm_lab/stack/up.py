@@ -100,8 +100,9 @@ def _wipe(stack: Stack, say: Say) -> None:
         size = sum(path.stat().st_blocks * 512 for path in files)
         shutil.rmtree(folder)
         say(f"wiped {folder}: {len(files):,} files, {size / 1e6:,.0f} MB")
-    layout.connection.unlink(missing_ok=True)
-    say(f"wiped {layout.connection}: new passwords are made")
+    for file in (layout.connection, layout.admin):
+        file.unlink(missing_ok=True)
+        say(f"wiped {file}: new passwords are made")
     layout.make(stack.port_offset())
 
 

@@ -7,12 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-
 from paytm_lab.config import Settings
 from paytm_lab.stack.control import DIED, READY, STOPPED, Stack, State
 from paytm_lab.stack.down import down as stop_servers
-from paytm_lab.stack.processes import last_lines
+from paytm_lab.stack.processes import tail
 from paytm_lab.stack.up import up as start_servers
 from paytm_lab.terminal import live_table, note, print_json, say, table
 
@@ -22,9 +20,7 @@ DOWN_CODE = 3
 
 def folder(given: Path | None) -> Path:
     """Where the stack is: the option, else the setting."""
-    stack_dir = getattr(Settings(), "stack_dir", None)
-    default = platformdirs.user_data_path("paytm_lab", appauthor=False) / "stack"
-    return given or stack_dir or default
+    return given or Settings().stack_dir
 
 
 def up(
@@ -83,15 +79,15 @@ def logs(stack_dir: Path | None, name: str, lines: int, follow: bool) -> int:
     """The end of a server's log; with ``follow`` what it writes, until Ctrl-C."""
     stack = Stack(folder(stack_dir))
     log = stack.log(name)
-    for line in last_lines(log, lines).splitlines():
-        say(line.removeprefix("    "))
+    last, size = tail(log, lines)
+    say("\n".join(last), quiet=not last)
     if follow:
-        _follow(log)
+        _follow(log, size)
     return 0
 
 
-def _follow(log: Path) -> None:
-    at = log.stat().st_size if log.exists() else 0
+def _follow(log: Path, at: int) -> None:
+    """What is written after the first ``at`` bytes, whole lines."""
     while True:
         size = log.stat().st_size if log.exists() else 0
         if size < at:  # a new log
