@@ -78,7 +78,9 @@ def up(
         ports.require_free([server for server in servers if stack.pid(server.name) is None])
         _connect(stack, servers)
         ready_s = _start(stack, servers, deadline_s, progress, say)
-    verified = _verified(stack, servers, verify) if verify else ""
+        if verify:
+            say("all eight answer; now a payment has to cross them")
+        verified = _verified(stack, servers, verify) if verify else ""
     states = [stack.state(server) for server in servers]
     progress(states)
     return Up(states, ready_s, verified)
