@@ -62,8 +62,8 @@ def core_error(error: redis.RedisError, place: str) -> PaytmLabError:
     for kind, core, message, remedy in TABLE:
         if isinstance(error, kind):
             return core(f"{message} ({detail})", place=place, remedy=remedy)
-    # An error inside a script or a pipeline says first where it was.
-    for word in words.split()[:1] + words.rpartition(": ")[2].split()[:1]:
+    # Of a pipeline the client says first which of its commands it was.
+    for word in words.rpartition(" caused error: ")[2].split()[:1]:
         if word in WORDS:
             core, message, remedy = WORDS[word]
             return core(f"{message} ({detail})", place=place, remedy=remedy)

@@ -21,10 +21,12 @@ from paytm_lab.backends.servers.cassandra_tables import Table
 from paytm_lab.core.errors import BadInput, Unavailable
 from paytm_lab.ports.wide_store import Row, WideTable
 
-# Beyond these Cassandra's default settings refuse a batch of several partitions (50 KiB), or log
-# each one (10 partitions; and from 5 KiB on, which the lab's own settings raise).
+# Cassandra's default settings refuse a batch of several partitions from 50 KiB on. From 5 KiB or 10
+# partitions on they log it, which the settings of the lab's own server raise. Measured, a partition
+# of two rows: 600 us of the server's time and 200 us of the client's alone, 500 and 90 with nine
+# others, 300 and 80 with 31 others.
 _BATCH_BYTES_MAX = 32 * 1024
-_BATCH_PARTITIONS_MAX = 10
+_BATCH_PARTITIONS_MAX = 32
 _COLUMN_OVERHEAD_BYTES = 16
 _FETCH_PARTITIONS_MAX = 64
 _STATEMENTS_IN_BATCH_MAX = 65_535
