@@ -10,10 +10,13 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist loadscope
 NBVAL := $(PYTEST) --nbval --nbval-current-env --nbval-kernel-startup-timeout 120
 NOTEBOOKS := $(addprefix notebooks/,00_start_here.ipynb 01_routing.ipynb 02_ledger.ipynb \
 	03_events.ipynb 04_fraud.ipynb)
+# The tests' own servers: other ports than the ones a developer's own may have.
+TEST_STACK := build/stack
+TEST_PORTS := 10000
 BENCHES := engine routing outbox pipeline audit report
 
 .DEFAULT_GOAL := help
-.PHONY: help env report test test-notebooks check lab bench stack-up stack-down lock docs clean
+.PHONY: help env report test test-stack test-notebooks check lab bench stack-up stack-down lock docs clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -29,8 +32,14 @@ report: env ## run the embedded lab and write build/report/index.html
 	@$(BIN)/paytm-lab report $(ARGS)
 
 test: check ## everything that needs no server
-	$(PYTEST) $(ARGS)
+	$(PYTEST) --ignore tests/stack $(ARGS)
 	$(NBVAL) $(NOTEBOOKS)
+
+test-stack: env ## the same contracts and path on the real servers, which it starts (and gets)
+	$(BIN)/paytm-lab stack up --fetch --dir $(TEST_STACK) --port-offset $(TEST_PORTS)
+	@PAYTM_LAB_STACK_DIR=$(CURDIR)/$(TEST_STACK) $(PYTEST) --profile servers \
+		tests/contract tests/path/test_profiles.py $(ARGS); tested=$$?; \
+	$(BIN)/paytm-lab stack down --dir $(TEST_STACK); exit $$tested
 
 test-notebooks: env ## all notebooks, their stored output against a fresh run
 	$(NBVAL) notebooks
