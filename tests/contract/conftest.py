@@ -32,12 +32,15 @@ from tests.contract import (
 
 
 @pytest.fixture
-def coordination_place(profile: str, tmp_path: Path) -> str:
+def coordination_place(profile: str, tmp_path: Path) -> Iterator[str]:
     """What tells a process where the coordination is: a folder, or an address."""
-    if profile == "servers":
-        settings = servers.settings()
-        return f"{settings.zookeeper_servers}{settings.chroot}"
-    return str(tmp_path / "coordination")
+    if profile == "embedded":
+        yield str(tmp_path / "coordination")
+        return
+    settings = servers.settings()
+    place = f"{settings.zookeeper_servers}{settings.chroot}"
+    yield place
+    coordination_process.remove(place)
 
 
 @pytest.fixture
@@ -53,8 +56,6 @@ def make_coordination(
             return client
 
         yield make
-        if profile == "servers":
-            coordination_process.remove(coordination_place)
 
 
 @pytest.fixture
