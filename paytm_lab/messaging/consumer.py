@@ -73,6 +73,9 @@ class ConsumerRunner:
     A batch is tried ``attempts_max`` times, with back-off between; then it is halved, and its parts
     are tried once each, down to the single record.
 
+    After a poll that was less than half full the next one waits ``gather_s``, so that what arrives
+    meanwhile is handled together: worth it where twice the records are not twice the work.
+
     Faults: ``fault`` is called with the name of each fault point (``HANDLED``) and may raise, as a
     crash there would; while ``paused`` is true a step does nothing, as if the process hung;
     ``slow_s_per_record`` delays the next poll by so much for each record of this one.
@@ -89,6 +92,7 @@ class ConsumerRunner:
         records_max: int = RECORDS_MAX,
         attempts_max: int = ATTEMPTS_MAX,
         backoff_s: float = BACKOFF_S_MIN,
+        gather_s: float = 0.0,
         fault: Callable[[str], None] | None = None,
     ) -> None:
         self.group = group
@@ -104,9 +108,11 @@ class ConsumerRunner:
         self._records_max = records_max
         self._attempts_max = attempts_max
         self._backoff_s = backoff_s
+        self._gather_s = gather_s
         self._pending: deque[_Chunk] = deque()
         self._waits_in_row = 0
         self._not_before_s = float("-inf")
+        self._gather_until_s = float("-inf")
         self._rewind = False
         self._consumer: LogConsumer | None = None
 
@@ -116,7 +122,7 @@ class ConsumerRunner:
 
         Raises what the log raises on polling, and what ``fault`` raises.
         """
-        if self.paused:
+        if self.paused or self._clock.monotonic_s() < self._gather_until_s:
             return 0
         if self._consumer is None:
             self._consumer = self._log.consumer(self.group, self.topics)
@@ -134,6 +140,8 @@ class ConsumerRunner:
             if not records:
                 return 0
             self._pending.append(_Chunk(records, 0, self._attempts_max))
+            if self._gather_s > 0 and 2 * len(records) < self._records_max:
+                self._gather_until_s = self._clock.monotonic_s() + self._gather_s
         done = 0
         while self._pending:
             records = self._pending[0].records

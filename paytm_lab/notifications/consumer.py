@@ -27,7 +27,7 @@ from paytm_lab.core.events import (
 from paytm_lab.core.ids import SYSTEM_PREFIX, event_id
 from paytm_lab.notifications.channels import Channel, Outgoing
 from paytm_lab.notifications.preferences import ChannelKind, Occasion, Preferences
-from paytm_lab.notifications.tables import NOTIFICATIONS
+from paytm_lab.notifications.tables import CLAIMS, NOTIFICATIONS
 from paytm_lab.notifications.templates import (
     FRAUD_TEMPLATES,
     PAYMENT_TEMPLATES,
@@ -40,6 +40,8 @@ from paytm_lab.ports.wide_store import Row, WideStore
 
 SOURCE = "/notifications"
 CLAIMED, SENT, FAILED, UNKNOWN = "claimed", "sent", "failed", "unknown"
+# Of a payment's id, in hex and a hyphen: four seconds.
+_BUCKET_LENGTH = 10
 _ANNOUNCED_MAX = 100_000
 _PAYMENT = str(Topic.PAYMENT)
 _FRAUD = str(Topic.FRAUD)
@@ -61,6 +63,7 @@ class _Wanted(msgspec.Struct, gc=False):
     possible_repeat: int = 0
     state: str = CLAIMED
     error: str = ""
+    claimed_us: int = 0
 
 
 class NotificationConsumer:
@@ -105,7 +108,7 @@ class NotificationConsumer:
         to_send = [w for w in wanted.values() if w.state != SENT]
         unreachable = self._send(to_send)
         if to_send:
-            self._store.upsert(NOTIFICATIONS, [_ended_row(w) for w in to_send])
+            self._store.upsert(NOTIFICATIONS, [_row(w, w.message.sent_us) for w in to_send])
         self._count(to_send, repeated)
         self._announce([w for w in wanted.values() if w.state == SENT])
         failed = [w for w in to_send if w.state == FAILED]
@@ -181,25 +184,34 @@ class NotificationConsumer:
     def _claim(self, wanted: dict[str, _Wanted]) -> int:
         """Claim all; take over what earlier deliveries left. Returns how many were sent already."""
         claims = self._store.insert_if_absent(
-            NOTIFICATIONS, [_claim_row(w) for w in wanted.values()]
+            CLAIMS,
+            [
+                {"bucket": w.message.payment_id[:_BUCKET_LENGTH], "notification_id": id_}
+                for id_, w in wanted.items()
+            ],
         )
         if all(claims):
             return 0
-        old_ids = [(i,) for i, is_new in zip(wanted, claims, strict=True) if not is_new]
+        old = [w for w, is_new in zip(wanted.values(), claims, strict=True) if not is_new]
+        rows = self._store.fetch(NOTIFICATIONS, [(w.message.notification_id,) for w in old])
         repeated = 0
         unknown = []
-        for (notification_id,), row in self._store.fetch(NOTIFICATIONS, old_ids).items():
-            w = wanted[notification_id]
-            w.attempts, w.possible_repeat = row["attempts"], row["possible_repeat"]
-            if row["state"] == SENT:
+        for w in old:
+            row = rows.get((w.message.notification_id,))
+            if row is not None:
+                w.attempts, w.possible_repeat = row["attempts"], row["possible_repeat"]
+                w.claimed_us = row["claimed_at_us"]
+            if row is None or row["state"] in (CLAIMED, UNKNOWN):
+                w.possible_repeat = 1
+                unknown.append(w)
+            elif row["state"] == SENT:
                 w.state = SENT
                 w.message = msgspec.structs.replace(w.message, sent_us=row["ended_at_us"])
                 repeated += 1
-            elif row["state"] in (CLAIMED, UNKNOWN):
-                w.possible_repeat = 1
-                unknown.append({"notification_id": notification_id, "state": UNKNOWN})
         if unknown:
-            self._store.upsert(NOTIFICATIONS, unknown)
+            for w in unknown:
+                w.state = UNKNOWN
+            self._store.upsert(NOTIFICATIONS, [_row(w, 0) for w in unknown])
         return repeated
 
     def _send(self, to_send: Sequence[_Wanted]) -> PaytmLabError | None:
@@ -298,7 +310,7 @@ def _want(
         wanted[id_] = _Wanted(message, event_type, traceparent)
 
 
-def _claim_row(w: _Wanted) -> Row:
+def _row(w: _Wanted, ended_us: int) -> Row:
     message = w.message
     return {
         "notification_id": message.notification_id,
@@ -307,21 +319,11 @@ def _claim_row(w: _Wanted) -> Row:
         "user_id": message.user_id,
         "channel": message.channel,
         "template": message.template,
-        "state": CLAIMED,
-        "attempts": 0,
-        "possible_repeat": 0,
-        "claimed_at_us": message.sent_us,
-        "ended_at_us": 0,
-    }
-
-
-def _ended_row(w: _Wanted) -> Row:
-    return {
-        "notification_id": w.message.notification_id,
         "state": w.state,
         "attempts": w.attempts,
         "possible_repeat": w.possible_repeat,
-        "ended_at_us": w.message.sent_us,
+        "claimed_at_us": w.claimed_us or message.sent_us,
+        "ended_at_us": ended_us,
     }
 
 

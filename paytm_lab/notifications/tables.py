@@ -5,12 +5,13 @@ from __future__ import annotations
 from paytm_lab.ports.wide_store import WideTable
 
 NOTIFICATIONS = "notifications"
+CLAIMS = "notification_claims"
 PREFERENCES = "notification_preferences"
 
 WIDE_TABLES: tuple[WideTable, ...] = (
-    # One row per notification. ``state``: claimed -> sent, or failed (the provider refused it for
-    # good), or unknown (claimed by somebody who died: perhaps sent). ``possible_repeat`` is 1 where
-    # one that was unknown was sent again.
+    # One row per notification that somebody tried to send. ``state``: sent, or failed (the provider
+    # refused it for good), or unknown (claimed by somebody who died: perhaps sent).
+    # ``possible_repeat`` is 1 where one that was unknown was sent again.
     WideTable(
         NOTIFICATIONS,
         ("notification_id",),
@@ -28,6 +29,15 @@ WIDE_TABLES: tuple[WideTable, ...] = (
             "claimed_at_us": "bigint",
             "ended_at_us": "bigint",
         },
+    ),
+    # Who is first to store a notification's id here sends it. A claim without a row above is the
+    # trace of somebody who died. ``bucket``: the beginning of the payment's id, which is its time:
+    # the claims of a few seconds lie together, so that a batch of them is one or two votes.
+    WideTable(
+        CLAIMS,
+        ("bucket",),
+        ("notification_id",),
+        {"bucket": "text", "notification_id": "text"},
     ),
     # Only users who chose something have a row. Each of the three is a comma-separated list of
     # channels, '' for none.

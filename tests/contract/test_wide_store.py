@@ -121,6 +121,17 @@ def test_insert_if_absent_tells_who_was_first(store: WideStore) -> None:
     assert store.insert_if_absent("events", many) == [False, True] * 250
 
 
+def test_rows_of_one_partition_are_claimed_one_by_one(store: WideStore) -> None:
+    rows = [event("p", f"type{i:04}") for i in range(2_500)]
+    assert store.insert_if_absent("events", rows[5:1_000:7]) == [True] * 143
+    claimed = {row["type"] for row in rows[5:1_000:7]}
+    answers = store.insert_if_absent("events", [*rows, *rows[:10], event("q")])
+    assert answers[:2_500] == [row["type"] not in claimed for row in rows]
+    assert answers[2_500:] == [False] * 10 + [True]
+    assert store.insert_if_absent("events", rows) == [False] * 2_500
+    assert store.count("events") == 2_501
+
+
 def test_a_partition_comes_in_clustering_order(store: WideStore) -> None:
     cells = [(h, k) for h in (11, 2, 30) for k in ("b", "a")]
     for shard in (0, 1):
@@ -261,6 +272,34 @@ def test_parallel_claims_have_one_winner_each(store: WideStore, make_wide_store:
     with ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(claim, [*clients, *clients]))
     assert [sum(column) for column in zip(*answers, strict=True)] == [1] * 100
+
+
+def test_parallel_claims_in_one_partition_have_one_winner_each(
+    store: WideStore, make_wide_store: Make
+) -> None:
+    clients = [store, make_wide_store()]
+    together = threading.Barrier(4)
+
+    def claim(number: int) -> list[bool]:
+        kinds = [f"type{i}" for i in range(60)]
+        order = kinds if number % 2 else kinds[::-1]
+        together.wait()
+        new = {
+            kind: won
+            for start in range(0, 60, 15)
+            for kind, won in zip(
+                order[start : start + 15],
+                clients[number // 2].insert_if_absent(
+                    "events", [event("p", kind) for kind in order[start : start + 15]]
+                ),
+                strict=True,
+            )
+        }
+        return [new[kind] for kind in kinds]
+
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(claim, range(4)))
+    assert [sum(column) for column in zip(*answers, strict=True)] == [1] * 60
 
 
 def test_processes_claim_each_row_once(

@@ -308,6 +308,21 @@ def test_a_slow_consumer_takes_its_time_by_the_clock(world: World) -> None:
     assert runner.lag() == 0
 
 
+def test_what_arrives_soon_after_a_batch_is_handled_together(world: World) -> None:
+    world.append(3)
+    runner = world.make_runner(records_max=10, gather_s=0.5)
+    assert runner.step() == 3, "the first is not kept waiting"
+    world.append(4)
+    assert runner.step() == 0
+    world.clock.advance(0.4)
+    world.append(12)
+    assert runner.step() == 0
+    world.clock.advance(0.11)
+    assert [runner.step(), runner.step()] == [10, 6], "there was more: no waiting"
+    assert runner.step() == 0
+    assert runner.lag() == 0
+
+
 def test_leaving_gives_the_partitions_to_the_others(world: World) -> None:
     world.append(10)
     world.runner.step()

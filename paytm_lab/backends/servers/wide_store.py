@@ -9,7 +9,7 @@ another.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -30,6 +30,8 @@ _BATCH_PARTITIONS_MAX = 32
 _COLUMN_OVERHEAD_BYTES = 16
 _FETCH_PARTITIONS_MAX = 64
 _STATEMENTS_IN_BATCH_MAX = 65_535
+_CLAIMS_MAX = 1_000  # rows of one partition in one vote
+_CLAIM_ROUNDS_MAX = 1_000
 _SCAN_ROWS = 1_000
 _COUNT_RANGES = 8
 _Partition = tuple[Any, ...]
@@ -170,31 +172,49 @@ class CassandraWideStore:
         return batches
 
     def insert_if_absent(self, table: str, rows: Sequence[Row]) -> list[bool]:
-        """Four round trips between the replicas for each row: many times the price of an upsert.
-        Unavailable leaves open which of the rows were stored.
+        """One vote of the replicas for all rows of a partition that are new: as dear as ten upserts
+        and more, so rows that are claimed together belong into one partition. Unavailable leaves
+        open which of the rows were stored.
         """
         declared = self._table(table)
         cql.require_rows(declared, rows, self._place)
         prepared = self._statement(declared, cql.insert_if_absent) if rows else None
+        wanted = _keys(declared, rows)
         first: dict[_Key, int] = {}
-        for i, row in enumerate(rows):
-            first.setdefault(tuple(row[name] for name in declared.key), i)
-        # Rows of one partition go one after the other: at once they would outbid each other.
-        rounds: list[list[int]] = []
-        depth: dict[_Partition, int] = {}
-        for i in first.values():
-            partition = tuple(rows[i][name] for name in declared.partition_key)
-            at = depth[partition] = depth.get(partition, -1) + 1
-            if at == len(rounds):
-                rounds.append([])
-            rounds[at].append(i)
-        bound = {i: _bound(prepared, rows[i], self._place) for i in first.values()}
-        new = [False] * len(rows)
-        for indexes in rounds:
-            answers = self._session.run([bound[i] for i in indexes])
-            for i, answer in zip(indexes, answers, strict=True):
-                new[i] = bool(answer[0][0])
-        return new
+        for i, key in enumerate(wanted):
+            first.setdefault(key, i)
+        partitions: dict[_Partition, list[_Key]] = {}
+        for key in first:
+            partitions.setdefault(key[: len(declared.partition_key)], []).append(key)
+        bound = {key: _bound(prepared, rows[i], self._place) for key, i in first.items()}
+        new = self._claim(declared, partitions, bound)
+        return [first[key] == i and key in new for i, key in enumerate(wanted)]
+
+    def _claim(
+        self, table: Table, partitions: Mapping[_Partition, list[_Key]], bound: Mapping[_Key, Any]
+    ) -> set[_Key]:
+        """The keys that were new. A partition's rows are stored all or none; where one of them is
+        there already, that one is left out and the rest tried again.
+        """
+        new: set[_Key] = set()
+        waiting = {p: _chunks(keys) for p, keys in partitions.items()}
+        for _ in range(_CLAIM_ROUNDS_MAX):
+            # Votes about one partition would outbid each other: one at a time.
+            voted = {p: chunks.pop() for p, chunks in waiting.items() if chunks}
+            if not voted:
+                return new
+            answers = self._session.run([_vote([bound[key] for key in k]) for k in voted.values()])
+            refused = {}
+            for (partition, keys), answer in zip(voted.items(), answers, strict=True):
+                if answer[0][0]:
+                    new.update(keys)
+                elif len(keys) > 1:
+                    refused[partition] = keys
+            there = self.fetch(table.name, [key for keys in refused.values() for key in keys])
+            for partition, keys in refused.items():
+                if rest := [key for key in keys if key not in there]:
+                    waiting[partition].append(rest)
+        raise Unavailable("others claim the same rows all the time", place=self._place)
 
     # Reading
 
@@ -321,6 +341,22 @@ def _merged(table: Table, rows: Sequence[Row]) -> Iterable[Row]:
         other = merged.get(key)
         merged[key] = row if other is None else {**other, **row}
     return merged.values()
+
+
+def _keys(table: Table, rows: Iterable[Row]) -> list[_Key]:
+    return [tuple(row[name] for name in table.key) for row in rows]
+
+
+def _chunks(keys: list[_Key]) -> list[list[_Key]]:
+    return [keys[i : i + _CLAIMS_MAX] for i in range(0, len(keys), _CLAIMS_MAX)]
+
+
+def _vote(statements: Sequence[Any]) -> Any:
+    if len(statements) == 1:
+        return statements[0]
+    batch = BatchStatement(BatchType.UNLOGGED)
+    batch.add_all(statements, [None] * len(statements))
+    return batch
 
 
 def _bound(prepared: Any, values: Any, place: str) -> Any:
