@@ -9,7 +9,7 @@ from typing import Any
 
 from paytm_lab.config import Settings
 
-# Read before the tests take the developer's settings away: `make test-stack` says where its stack is.
+# Read before the tests take the developer's settings away; `make test-stack` sets it.
 STACK_DIR = os.environ.get("PAYTM_LAB_STACK_DIR", "")
 
 
@@ -19,7 +19,7 @@ def new_namespace(word: str = "t") -> str:
 
 
 def settings(namespace: str | None = None, **more: Any) -> Settings:
-    """Settings of a lab on the servers that the tests may use; a namespace of its own by default."""
+    """Settings of a lab on the tests' servers; a namespace of its own by default."""
     given = {"stack_dir": Path(STACK_DIR)} if STACK_DIR else {}
     return Settings(
         profile="servers", namespace=new_namespace() if namespace is None else namespace,
