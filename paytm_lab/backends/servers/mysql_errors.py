@@ -35,7 +35,6 @@ STORAGE_CORRUPT |= {1877, 1932}
 COMMIT_REFUSED = DEADLOCK | LOCK_TIMEOUT | {1290, 1836, 3100}
 
 DISK_FULL_ERRNO = 28
-ServerError = err.Error | DBAPIError | PoolTimeout
 
 
 def code_of(error: BaseException) -> int:
@@ -54,7 +53,7 @@ def is_lost(error: BaseException) -> bool:
     return code_of(error) in CONNECTION_LOST - {1317}
 
 
-def translate(error: ServerError, place: str) -> errors.PaytmLabError:
+def translate(error: Exception, place: str) -> errors.PaytmLabError:
     """A driver error -> the core error that says what it means for the caller."""
     if isinstance(error, PoolTimeout):
         return errors.ShardUnavailable("all connections of this process are in use", place=place)
@@ -85,7 +84,7 @@ def translate(error: ServerError, place: str) -> errors.PaytmLabError:
     return errors.StoreError(words, place=place)
 
 
-def translate_commit(error: ServerError, place: str) -> errors.PaytmLabError:
+def translate_commit(error: Exception, place: str) -> errors.PaytmLabError:
     """The same for an error raised while a COMMIT was on its way."""
     if isinstance(error, err.Error):
         code = code_of(error)
