@@ -123,7 +123,7 @@ def test_a_member_that_lost_a_partition_cannot_commit_it(log: EventLog) -> None:
     first = log.consumer("g", [TOPIC])
     records = first.poll(400, 1.0)
     second = log.consumer("g", [TOPIC])
-    settle([second, first], lambda: len(second.assignment()) == 4)
+    settle([second, first], lambda: len(first.assignment()) == len(second.assignment()) == 4)
     lost = second.assignment()
     with pytest.raises(TransientStoreError):
         first.commit({p: o for p, o in next_offsets(records).items() if p in lost})

@@ -62,7 +62,7 @@ class Servers:
             remedy="Start Kafka, or repeat when it answers again.",
         )
 
-    def new_consumer(self, **options: Any) -> KafkaConsumer:
+    def new_consumer(self, kind: type[KafkaConsumer], **options: Any) -> KafkaConsumer:
         self.require_reachable()
         settings = self.options | {
             "enable_auto_commit": False,
@@ -71,7 +71,7 @@ class Servers:
             "metrics_enabled": False,
             "fetch_min_bytes": 1,
         }
-        return KafkaConsumer(**(settings | options))
+        return kind(**(settings | options))
 
 
 def _address(server: str) -> tuple[str, int]:

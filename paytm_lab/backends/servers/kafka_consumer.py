@@ -15,6 +15,7 @@ from kafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 
 from paytm_lab.backends.servers.kafka_clients import REQUEST_S_MAX, Names, Servers
 from paytm_lab.backends.servers.kafka_errors import translated
+from paytm_lab.backends.servers.kafka_group_client import GroupConsumer
 from paytm_lab.backends.servers.kafka_reader import records_of
 from paytm_lab.core.errors import TransientStoreError, Unavailable
 from paytm_lab.ports.event_log import Record, TopicPartition
@@ -113,6 +114,7 @@ class KafkaLogConsumer:
         self._positions = _Positions()
         with translated(self._group):
             consumer = self._servers.new_consumer(
+                GroupConsumer,
                 group_id=self._names.full(self._group),
                 partition_assignment_strategy=(RoundRobinPartitionAssignor,),
                 session_timeout_ms=round(SESSION_S * 1000),

@@ -70,7 +70,10 @@ class Reader:
             # Once at the end of a partition the client asks for more: that must not keep the next
             # partition waiting.
             self._consumer = self._servers.new_consumer(
-                fetch_max_wait_ms=10, max_partition_fetch_bytes=4 << 20
+                KafkaConsumer,
+                retry_backoff_ms=10,
+                fetch_max_wait_ms=10,
+                max_partition_fetch_bytes=4 << 20,
             )
         consumer = self._consumer
         if partition != self._partition:
