@@ -222,6 +222,16 @@ def test_up_succeeds_only_when_the_check_does(running: Stack) -> None:
     assert "mysql-3 does not answer" in said and "ready for connections" in said
 
 
+def test_up_proves_that_payments_cross_all_eight(running: Stack) -> None:
+    done = command("up", "--json", "--dir", str(running.layout.root))
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["verified"].startswith("two cross-shard payments crossed all eight servers")
+    assert [s["state"] for s in result["servers"]] == [READY] * 8
+    for shard in range(4):
+        assert one(running, shard, "SHOW DATABASES LIKE 'paytm%'") is None, "it leaves nothing"
+
+
 def test_a_server_that_cannot_start_is_told_with_its_last_lines(running: Stack) -> None:
     """Its data cannot be read."""
     running.stop("redis")
