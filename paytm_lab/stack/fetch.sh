@@ -39,6 +39,12 @@ java_17() {
     apt_install openjdk-17-jre-headless
 }
 
+# debian_mirror [apt's options]: where this machine gets its Debian from; '' when apt has no lists
+debian_mirror() {
+    apt-get "$@" indextargets --format '$(REPO_URI)' 'Created-By: Packages' |
+        grep '/debian/$' | sort -u | head -1 || true
+}
+
 # own_apt FOLDER [unstable]: apt's options for lists and a cache of our own, so that the machine's stay
 # as they are; with the machine's sources, or Debian unstable from the same mirror.
 own_apt() {
@@ -46,8 +52,11 @@ own_apt() {
     apt_options=(-qq -o "Dir::State::Lists=$1/lists" -o "Dir::Cache=$1" -o APT::Sandbox::User=root)
     if [ "${2:-}" = unstable ]; then
         local mirror
-        mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' |
-            grep '/debian/$' | sort -u | head -1) || true
+        mirror=$(debian_mirror)
+        if [ -z "$mirror" ]; then # a fresh machine has no lists yet
+            apt-get "${apt_options[@]}" update
+            mirror=$(debian_mirror "${apt_options[@]}")
+        fi
         [ -n "$mirror" ] || fail "apt knows no Debian mirror (apt-get indextargets)"
         echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror sid main" >"$1/sources"
         apt_options+=(-o "Dir::Etc::sourcelist=$1/sources" -o Dir::Etc::sourceparts=/dev/null)
