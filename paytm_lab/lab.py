@@ -176,7 +176,8 @@ class Lab:
         if system is not None:
             system.close()
         if self._temporary is not None and Path(self._temporary).exists():
-            wiring.remove(self.settings)
+            if self.settings.source("namespace") == "default":  # one that somebody named is theirs
+                wiring.remove(self.settings)
             shutil.rmtree(self._temporary, ignore_errors=True)
 
     def crash(self) -> None:

@@ -15,7 +15,7 @@ from paytm_lab.backends.servers.wide_store import CassandraWideStore
 from paytm_lab.config import Settings
 from paytm_lab.config_servers import addresses
 from paytm_lab.core.clock import Clock, SystemClock
-from paytm_lab.core.errors import InvalidSetting
+from paytm_lab.core.errors import BadInput, InvalidSetting
 from paytm_lab.ledger import schema
 from paytm_lab.wiring.stores import Stores
 
@@ -105,7 +105,14 @@ def open_stores(settings: Settings, clock: Clock) -> Stores:
 
 
 def remove(settings: Settings) -> None:
-    """Drop the lab's databases, topics, keyspace, keys and nodes on all servers."""
+    """Drop the lab's databases, topics, keyspace, keys and nodes on all servers. BadInput for the
+    plain names: every key of Redis begins with the empty prefix, other labs' too.
+    """
+    if not settings.namespace:
+        raise BadInput(
+            "the lab with the plain names is not removed by a program",
+            remedy="`paytm-lab stack up --reset` wipes the servers.",
+        )
     for shard in range(min(settings.shards, len(settings.mysql_addresses))):
         database = open_shard(settings, shard)
         try:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from paytm_lab import Lab, Workload, wiring
-from paytm_lab.core.errors import IdempotencyConflict
+from paytm_lab.core.errors import BadInput, IdempotencyConflict
 from paytm_lab.core.ids import payment_id_text
 from paytm_lab.fraud.tables import FEATURES
 from tests import servers
@@ -81,3 +81,8 @@ def test_a_crash_between_the_legs_is_recovered(lab_place: dict[str, Any]) -> Non
         assert lab.status(ticket.payment_id).status == "COMPLETED"
         lab.drain()
         lab.audit().require_clean()
+
+
+def test_the_lab_with_the_plain_names_is_never_removed_by_a_program() -> None:
+    with pytest.raises(BadInput, match="plain names"):
+        wiring.remove(servers.settings(namespace="", mysql_password="unused"))
