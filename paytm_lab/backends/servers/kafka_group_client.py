@@ -20,6 +20,8 @@ from kafka.util import WeakMethod
 
 
 class _Coordinator(ConsumerCoordinator):  # type: ignore[misc]  # the package has no types
+    _join_task: Any
+
     def need_rejoin(self) -> bool:
         """Who has begun to join wants to, until the assignment is taken."""
         return bool(self.rejoining or super().need_rejoin())
@@ -39,6 +41,8 @@ async def _result(task: Any) -> Any:
 
 
 class GroupConsumer(KafkaConsumer):  # type: ignore[misc]
+    _coordinator: Any
+
     def __init__(self, **configs: Any) -> None:
         super().__init__(**configs)
         first = self._coordinator
