@@ -42,10 +42,11 @@ def code_of(error: BaseException) -> int:
     number = error.args[0] if error.args else -1
     if isinstance(number, int):
         return number
+    # Two of the driver's own errors carry only words.
     words = str(number)
-    # Two of the driver's own errors carry only words: a connection that was closed before, and an
-    # answer that does not belong to the question.
-    return 0 if "closed" in words or "sequence number" in words else -1
+    if "sequence number" in words:
+        return 2027  # an answer that does not belong to the question
+    return 0 if "closed" in words else -1
 
 
 def is_lost(error: BaseException) -> bool:

@@ -30,6 +30,9 @@ READERS, READERS_MORE = 4, 12
 _GROUP_CONCAT_BYTES_MAX = 64 * 2**20
 
 
+IN_USE = "in use"  # an entry of a pooled connection's ``info`` while a transaction is open on it
+
+
 class MySqlServer(NamedTuple):
     """``tls``: off | required (any certificate) | verify (signed by ``tls_ca`` or a known one, and
     made out to ``host``).
@@ -109,7 +112,7 @@ def writers_engine(server: MySqlServer) -> Engine:
     """Connections of writers and relay. Nothing is asked when one is taken or given back: each
     round trip counts there. A dead one shows at its first statement, before any commit.
     """
-    return create_engine(
+    engine = create_engine(
         URL.create("mysql+pymysql"),
         connect_args=connect_arguments(server, "READ-COMMITTED", WRITE_TIMEOUT_S),
         poolclass=QueuePool,
@@ -118,8 +121,16 @@ def writers_engine(server: MySqlServer) -> Engine:
         pool_timeout=POOL_TIMEOUT_S,
         pool_recycle=RECYCLE_S,
         pool_pre_ping=False,
-        pool_reset_on_return=None,  # ``MySqlTransaction`` gives none back with work in it
+        pool_reset_on_return=None,  # one round trip; a transaction ends before it is given back
     )
+
+    def reset(connection: Any, record: Any, state: Any) -> None:
+        # Unless it was forgotten, and the interpreter gives its connection back.
+        if record is not None and record.info.pop(IN_USE, False):
+            connection.rollback()
+
+    event.listen(engine, "reset", reset)
+    return engine
 
 
 def readers_engine(server: MySqlServer) -> Engine:

@@ -14,6 +14,7 @@ from pymysql import err
 from sqlalchemy import PoolProxiedConnection
 
 from paytm_lab.backends.servers import mysql_errors
+from paytm_lab.backends.servers.mysql_server import IN_USE
 from paytm_lab.backends.servers.mysql_text import (
     ROWS_A_STATEMENT,
     Statements,
@@ -70,7 +71,8 @@ class MySqlTransaction:
         """The driver's cursor after the statement; core errors."""
         if self.ended:
             raise errors.StoreError("the transaction has ended", place=self._place)
-        self._begun = True
+        if not self._begun:
+            self._begun = self._connection.info[IN_USE] = True
         try:
             self._cursor.execute(sql)
         except err.Error as error:
@@ -256,6 +258,7 @@ class MySqlTransaction:
 
     def _give_back(self) -> None:
         self.ended = True
+        self._connection.info.pop(IN_USE, None)
         self._connection.close()
 
 
