@@ -101,7 +101,7 @@ class Admin:
     """Asks Kafka about topics, offsets and groups. Any thread may ask.
 
     A client that was in use while the broker was away may stay dead when the broker is back, so
-    after a lost connection the question is put once more, through a new client. A broker that has
+    after a failure at once the question is put once more, through a new client. A broker that has
     just started, or makes its first group, says "not yet" for a while: that is waited for.
     """
 
@@ -117,16 +117,19 @@ class Admin:
         renewed = False
         while True:
             client, fresh = self._get()
+            began_s = time.monotonic()
             try:
                 return question(client)
             except kafka.KafkaError as error:
                 meant = core_error(error, place)
-                if _says_not_yet(error) and time.monotonic() < give_up_at_s:
+                now_s = time.monotonic()
+                at_once = now_s - began_s < REACH_S_MAX
+                if at_once and _says_not_yet(error) and now_s < give_up_at_s:
                     self._closed.wait(_NOT_YET_S)
                     continue
                 if type(meant) is Unavailable:
                     self._drop(client)
-                    if not fresh and not renewed:
+                    if at_once and not fresh and not renewed:
                         renewed = True
                         continue
                 raise meant from error
@@ -162,7 +165,8 @@ def _says_not_yet(error: kafka.KafkaError) -> bool:
     """Whether a broker has answered, and a later answer may be another."""
     gone = kafka.UnknownTopicOrPartitionError | kafka.UnknownTopicIdError
     answered = isinstance(error, kafka.BrokerResponseError) and not isinstance(error, gone)
-    return bool(answered and error.retriable)
+    # What has no name may be a broker that does not find its ZooKeeper at the moment.
+    return bool(answered and (error.retriable or type(error) is kafka.UnknownError))
 
 
 def _close(client: KafkaAdminClient) -> None:

@@ -104,6 +104,7 @@ class Producer:
             "max_request_size": _REQUEST_BYTES_MAX,
             "max_block_ms": round(REQUEST_S_MAX * 1000),
             "delivery_timeout_ms": round(APPEND_S_MAX * 1000),
+            "retry_backoff_ms": 20,  # a new producer waits twice so long for its number
         }
 
     def _drop(self, client: _Client) -> None:

@@ -1,0 +1,204 @@
+"""What users of the event log see when Kafka is killed or frozen: on a Kafka of its own."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, suppress
+from pathlib import Path
+
+import pytest
+
+from paytm_lab.backends.servers.event_log import KafkaEventLog
+from paytm_lab.core.clock import SystemClock
+from paytm_lab.core.errors import StoreError, Unavailable
+from paytm_lab.messaging.consumer import ConsumerRunner
+from paytm_lab.ports.event_log import Message, Record
+from paytm_lab.stack import connection
+from paytm_lab.stack.control import Stack
+from tests import servers
+
+PORT_OFFSET = 21_500  # below the ports that the system hands out
+DEADLINE_S = 60.0
+TOPIC = "payment_events"
+
+
+def until(condition: Callable[[], object], what: str, within_s: float = DEADLINE_S) -> float:
+    """How long it took, in seconds."""
+    began = time.monotonic()
+    while not condition():
+        assert time.monotonic() - began < within_s, f"not within {within_s} s: {what}"
+        time.sleep(0.005)
+    return time.monotonic() - began
+
+
+def answers(call: Callable[[], object]) -> bool:
+    with suppress(Unavailable):
+        call()
+        return True
+    return False
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A stack of which only ZooKeeper and Kafka run."""
+    root = tmp_path_factory.mktemp("stack")
+    (root / "pkg").symlink_to(Path(servers.settings().stack_dir) / "pkg")
+    stack = Stack(root)
+    stack.layout.make(PORT_OFFSET)
+    ports = {server.name: server.port for server in stack.servers()}
+    connection.write_connection(stack.layout, ports, connection.new_passwords())
+    for name in ("zookeeper", "kafka"):
+        stack.start(name)
+        stack.wait_ready(name)
+    yield stack
+    for name in ("kafka", "zookeeper"):
+        stack.stop(name)
+
+
+@pytest.fixture
+def place(stack: Stack) -> Iterator[str]:
+    stack.start("kafka")
+    stack.wait_ready("kafka")
+    yield f"127.0.0.1:{stack.server('kafka').port}"
+    if stack.pid("kafka") is not None:
+        stack.thaw("kafka")
+
+
+class Reading:
+    """The lab's consumer runner in a thread of its own, until it is stopped."""
+
+    def __init__(self, log: KafkaEventLog) -> None:
+        self.values: set[bytes] = set()
+        self.runner = ConsumerRunner(log, "readers", [TOPIC], self, SystemClock())
+        self._stopped = False
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def handle(self, records: Sequence[Record]) -> None:
+        self.values |= {r.value for r in records}
+
+    def _run(self) -> None:
+        while not self._stopped:
+            with suppress(StoreError, Unavailable):
+                self.runner.step(0.2)
+        self.runner.close()
+
+    def stop(self) -> None:
+        self._stopped = True
+        self._thread.join(DEADLINE_S)
+        assert not self._thread.is_alive()
+
+
+class Writing:
+    """Appends from a thread of its own until the first error."""
+
+    def __init__(self, log: KafkaEventLog, name: str) -> None:
+        self.acknowledged: list[bytes] = []
+        self.error: Exception | None = None
+        self.took_s = 0.0
+        self._log = log
+        self._name = name
+        self.thread = threading.Thread(target=self._write)
+        self.thread.start()
+
+    def _write(self) -> None:
+        for i in range(1_000_000):
+            values = [f"{self._name}-{i}-{j}".encode() for j in range(20)]
+            began = time.monotonic()
+            try:
+                self._log.append([Message(TOPIC, f"{self._name}{v[-1]}", v) for v in values])
+            except Unavailable as error:
+                self.error = error
+                self.took_s = time.monotonic() - began
+                return
+            self.acknowledged += values
+
+
+def test_kafka_killed_loses_nothing_acknowledged_and_the_same_clients_go_on(
+    stack: Stack, place: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with closing(KafkaEventLog(place, prefix="kill")) as log:
+        log.create_topics({TOPIC: 8})
+        reading = Reading(log)
+        writers = [Writing(log, name) for name in "abc"]
+        until(lambda: min(len(w.acknowledged) for w in writers) > 400, "some are appended")
+        stack.kill("kafka")
+        for writer in writers:
+            writer.thread.join(20)
+            assert not writer.thread.is_alive(), "who appended while it died is told so"
+            assert writer.error is not None and writer.took_s < 15
+        for call in (
+            lambda: log.append([Message(TOPIC, "a", b"")]),
+            lambda: log.end_offsets(TOPIC),
+            lambda: log.read(TOPIC, 0, 0, 1),
+            lambda: log.committed("readers", TOPIC),
+            lambda: log.consumer("others", [TOPIC]),
+        ):
+            began = time.monotonic()
+            with pytest.raises(Unavailable, match="Start Kafka"):
+                call()
+            assert time.monotonic() - began < 8
+        stack.start("kafka")
+        stack.wait_ready("kafka")
+        last = Message(TOPIC, "last", b"last")
+        back_s = until(lambda: answers(lambda: log.append([last])), "it appends again", 15)
+        acknowledged = {v for w in writers for v in w.acknowledged} | {b"last"}
+        read_s = until(lambda: acknowledged <= reading.values, "the same consumer reads on", 30)
+        print(f"appends {back_s:.1f} s after it was ready, all read {read_s:.1f} s later")
+        stored = [r.value for p in range(8) for r in log.read(TOPIC, p, 0, 1_000_000)]
+        assert acknowledged <= set(stored)
+        for writer in writers:
+            own = [int(v.split(b"-")[1]) for v in stored if v.startswith(writer._name.encode())]
+            assert len(own) <= len(writer.acknowledged) + 20, "at most what was under way is more"
+        until(lambda: reading.runner.lag() == 0, "all is committed", 30)
+        reading.stop()
+        log.drop()
+    assert capfd.readouterr().err == ""
+
+
+def test_kafka_frozen_costs_an_append_its_time_and_is_back_when_thawed(
+    stack: Stack, place: str
+) -> None:
+    with closing(KafkaEventLog(place, prefix="freeze")) as log:
+        log.create_topics({TOPIC: 8})
+        log.append([Message(TOPIC, "a", b"before")])
+        reading = Reading(log)
+        until(lambda: b"before" in reading.values, "the first is read")
+        stack.freeze("kafka")
+        for call, within_s in (
+            (lambda: log.append([Message(TOPIC, "a", b"frozen")]), 13),
+            (lambda: log.end_offsets(TOPIC), 8),
+        ):
+            began = time.monotonic()
+            with pytest.raises(Unavailable):
+                call()
+            assert time.monotonic() - began < within_s
+        stack.thaw("kafka")
+        until(lambda: answers(lambda: log.append([Message(TOPIC, "a", b"thawed")])), "appends", 30)
+        until(lambda: b"thawed" in reading.values, "reads on", 30)
+        reading.stop()
+        log.drop()
+
+
+def test_closing_waits_for_nobody_long(
+    stack: Stack, place: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    log = KafkaEventLog(place, prefix="close")
+    log.create_topics({TOPIC: 8})
+    consumer = log.consumer("g", [TOPIC])
+    log.append([Message(TOPIC, "a", b"x")])
+    assert len(consumer.poll(10, DEADLINE_S)) == 1
+    stack.kill("kafka")
+    stuck = threading.Thread(
+        target=lambda: answers(lambda: log.append([Message(TOPIC, "a", b"y")]))
+    )
+    stuck.start()
+    began = time.monotonic()
+    log.close()
+    assert time.monotonic() - began < 10
+    stuck.join(DEADLINE_S)
+    assert not stuck.is_alive()
+    assert consumer.poll(10, 1.0) == [] and consumer.assignment() == set()
+    assert capfd.readouterr().err == ""
