@@ -140,6 +140,25 @@ def test_a_member_that_lost_a_partition_cannot_commit_it(log: EventLog) -> None:
     assert log.committed("g", TOPIC) == log.end_offsets(TOPIC)
 
 
+def test_partitions_that_a_member_keeps_go_on_where_they_were(log: EventLog) -> None:
+    log.append(messages(400))
+    first = log.consumer("g", [TOPIC])
+    seen = drain(first, 400)
+    second = log.consumer("g", [TOPIC])
+    settle([second, first], lambda: len(first.assignment()) == len(second.assignment()) == 4)
+    others = second.assignment()
+    log.append(messages(200))
+    more = drain(first, sum(log.end_offsets(TOPIC)[p.partition] for p in first.assignment()) // 3)
+    kept = [r for r in seen if TopicPartition(r.topic, r.partition) not in others]
+    assert sorted((r.partition, r.offset) for r in kept + more) == [
+        (p.partition, offset)
+        for p in sorted(first.assignment())
+        for offset in range(log.end_offsets(TOPIC)[p.partition])
+    ], "nothing that was polled before comes again"
+    first.commit(next_offsets(kept))
+    first.commit(next_offsets(more))
+
+
 def test_a_consumer_killed_between_handling_and_commit_is_replaced(
     log: EventLog, start_on_log: Callable[..., Process]
 ) -> None:

@@ -29,6 +29,7 @@ TOPICS_S_MAX = 20.0  # until created topics can be used, or deleted ones are gon
 JOIN_ALONE_S_MAX = 10.0
 JOIN_S = 0.3  # with others: they must come to a poll first
 RETENTION_MS = 7 * 24 * 3600 * 1000
+_LOOK_AGAIN_S = 0.05
 _FOREVER_MS = -1
 _DEAD_LETTER = ".dead_letter"
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
@@ -82,18 +83,29 @@ class KafkaEventLog:
             for name in missing
         }
 
-        def create(admin: KafkaAdminClient) -> None:
+        def create(admin: KafkaAdminClient) -> bool:
             there = set(admin.list_topics())
             new = {name: wanted[name] for name in wanted if name not in there}
-            if new:
-                answer = admin.create_topics(new, raise_errors=False)
-                for topic in answer["topics"]:
-                    error = kafka.for_code(topic["error_code"])
-                    if error not in (kafka.NoError, kafka.TopicAlreadyExistsError):
-                        raise error(f"{topic['name']}: {topic.get('error_message')}")
-            admin.wait_for_topics(list(wanted), timeout_ms=round(TOPICS_S_MAX * 1000))
+            made = True
+            for topic in admin.create_topics(new, raise_errors=False)["topics"] if new else ():
+                error = kafka.for_code(topic["error_code"])
+                if error is kafka.TopicAlreadyExistsError:
+                    made = False
+                elif error is not kafka.NoError:
+                    raise error(f"{topic['name']}: {topic.get('error_message')}")
+            return made
 
-        self._admin.ask(", ".join(missing), create)
+        place = ", ".join(missing)
+        give_up_at_s = time.monotonic() + TOPICS_S_MAX
+        # One that exists and is not to be seen has just been made elsewhere, or is being deleted.
+        while not self._admin.ask(place, create):
+            if time.monotonic() > give_up_at_s:
+                raise Unavailable("Kafka does not make the topics", place=place)
+            time.sleep(_LOOK_AGAIN_S)
+        self._admin.ask(
+            place,
+            lambda admin: admin.wait_for_topics(list(wanted), timeout_ms=TOPICS_S_MAX * 1000),
+        )
         for name in missing:
             self.partitions(name)
 

@@ -8,20 +8,21 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from kafka import KafkaAdminClient, KafkaConsumer
 from kafka import errors as kafka
 
-from paytm_lab.backends.servers.kafka_errors import core_error
+from paytm_lab.backends.servers.kafka_errors import core_error, translated
 from paytm_lab.core.errors import InvalidSetting, Unavailable
 
-CONNECT_S_MAX = 10.0  # from nothing to a client that knows the cluster
+CONNECT_S_MAX = 5.0  # from nothing to a client that knows the cluster
 REACH_S_MAX = 2.0  # for a TCP connection to one broker
 REQUEST_S_MAX = 5.0  # for the answer to one request
 NOT_YET_S_MAX = 10.0  # a broker that starts: until it has loaded its groups
 _NOT_YET_S = 0.05
 _T = TypeVar("_T")
+_C = TypeVar("_C")
 
 
 def quiet() -> None:
@@ -97,6 +98,60 @@ class Names:
         return name.startswith(self._before)
 
 
+class Shared(Generic[_C]):
+    """One client for all threads, made by ``make`` when it is first needed. Who waited for another
+    thread's attempt shares its failure, so that many do not wait one after the other.
+    """
+
+    def __init__(self, servers: Servers, make: Callable[[], _C]) -> None:
+        self._servers = servers
+        self._make = make
+        self._lock = threading.Lock()
+        self._client: _C | None = None
+        self._failed_at_s = float("-inf")
+        self._failure = Unavailable("")
+        self.closed = threading.Event()
+
+    def get(self) -> tuple[_C, bool]:
+        """The client, and whether it is new."""
+        client = self._client
+        if client is not None:
+            return client, False
+        asked_at_s = time.monotonic()
+        with self._lock:
+            if self.closed.is_set():
+                raise Unavailable("the event log is closed", place=self._servers.text)
+            if self._client is not None:
+                return self._client, False
+            if self._failed_at_s > asked_at_s:
+                raise Unavailable(
+                    self._failure.message, place=self._failure.place, remedy=self._failure.remedy
+                )
+            try:
+                self._servers.require_reachable()
+                with translated(self._servers.text):
+                    self._client = self._make()
+            except Unavailable as error:
+                self._failure, self._failed_at_s = error, time.monotonic()
+                raise
+            return self._client, True
+
+    def drop(self, client: _C) -> bool:
+        """The next one who asks gets a new one. False where somebody else dropped it."""
+        with self._lock:
+            if self._client is not client:
+                return False
+            self._client = None
+            return True
+
+    def close(self) -> _C | None:
+        """Nobody gets one any more. Returns the one that is left."""
+        self.closed.set()
+        with self._lock:
+            client, self._client = self._client, None
+            return client
+
+
 class Admin:
     """Asks Kafka about topics, offsets and groups. Any thread may ask.
 
@@ -106,17 +161,14 @@ class Admin:
     """
 
     def __init__(self, servers: Servers) -> None:
-        self._servers = servers
-        self._lock = threading.Lock()
-        self._client: KafkaAdminClient | None = None
-        self._closed = threading.Event()
+        self._client = Shared(servers, lambda: KafkaAdminClient(**servers.options))
 
     def ask(self, place: str, question: Callable[[KafkaAdminClient], _T]) -> _T:
         """The question must be one that does no harm when asked twice."""
         give_up_at_s = time.monotonic() + NOT_YET_S_MAX
         renewed = False
         while True:
-            client, fresh = self._get()
+            client, fresh = self._client.get()
             began_s = time.monotonic()
             try:
                 return question(client)
@@ -125,38 +177,18 @@ class Admin:
                 now_s = time.monotonic()
                 at_once = now_s - began_s < REACH_S_MAX
                 if at_once and _says_not_yet(error) and now_s < give_up_at_s:
-                    self._closed.wait(_NOT_YET_S)
+                    self._client.closed.wait(_NOT_YET_S)
                     continue
                 if type(meant) is Unavailable:
-                    self._drop(client)
+                    if self._client.drop(client):
+                        _close(client)
                     if at_once and not fresh and not renewed:
                         renewed = True
                         continue
                 raise meant from error
 
-    def _get(self) -> tuple[KafkaAdminClient, bool]:
-        with self._lock:
-            if self._closed.is_set():
-                raise Unavailable("the event log is closed", place=self._servers.text)
-            if self._client is not None:
-                return self._client, False
-            self._servers.require_reachable()
-            try:
-                self._client = KafkaAdminClient(**self._servers.options)
-            except kafka.KafkaError as error:
-                raise core_error(error, self._servers.text) from error
-            return self._client, True
-
-    def _drop(self, client: KafkaAdminClient) -> None:
-        with self._lock:
-            if self._client is client:
-                self._client = None
-        _close(client)
-
     def close(self) -> None:
-        with self._lock:
-            self._closed.set()
-            client, self._client = self._client, None
+        client = self._client.close()
         if client is not None:
             _close(client)
 

@@ -6,9 +6,9 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata
+from kafka import KafkaConsumer, OffsetAndMetadata
 from kafka import TopicPartition as KafkaPartition
 from kafka import errors as kafka
 from kafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
@@ -16,6 +16,7 @@ from kafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from paytm_lab.backends.servers.kafka_clients import REQUEST_S_MAX, Names, Servers
 from paytm_lab.backends.servers.kafka_errors import translated
 from paytm_lab.backends.servers.kafka_group_client import GroupConsumer
+from paytm_lab.backends.servers.kafka_positions import Positions
 from paytm_lab.backends.servers.kafka_reader import records_of
 from paytm_lab.core.errors import TransientStoreError, Unavailable
 from paytm_lab.ports.event_log import Record, TopicPartition
@@ -43,49 +44,6 @@ class GroupView(NamedTuple):
     ends: dict[KafkaPartition, int]
 
 
-class _Positions(ConsumerRebalanceListener):  # type: ignore[misc]  # the package has no types
-    """What this member has handed out, by partition, for as long as nobody else had it.
-
-    The group takes all partitions from all members whenever one comes or goes, and gives most of
-    them back. Those go on where they were, not at the committed offset. Called by the client
-    during a poll.
-    """
-
-    def __init__(self) -> None:
-        self.read_from: dict[KafkaPartition, int] = {}  # the first offset handed out
-        self.next: dict[KafkaPartition, int] = {}
-        self.fetched: dict[KafkaPartition, list[Any]] = {}  # not handed out yet
-        self.consumer: KafkaConsumer | None = None
-        self._held: set[KafkaPartition] = set()
-        self._joined = (-1, "")
-
-    def _generation(self) -> tuple[int, str]:
-        if self.consumer is None:
-            return -1, ""
-        seen = self.consumer.group_metadata()
-        return seen.generation_id, seen.member_id
-
-    def on_partitions_revoked(self, revoked: Iterable[KafkaPartition]) -> None:
-        self._held = set(revoked)
-
-    def on_partitions_lost(self, lost: Iterable[KafkaPartition]) -> None:
-        self._held = set()
-
-    def on_partitions_assigned(self, assigned: Iterable[KafkaPartition]) -> None:
-        generation, member = joined = self._generation()
-        unbroken = self._joined == (generation - 1, member)
-        self._joined = joined
-        kept = self._held & set(assigned) if unbroken else set()
-        for known in (self.read_from, self.next, self.fetched):
-            for partition in [p for p in known if p not in kept]:
-                del known[partition]
-        for partition in kept & self.next.keys():
-            fetched = self.fetched.get(partition)
-            at = fetched[-1].offset + 1 if fetched else self.next[partition]
-            if self.consumer is not None:
-                self.consumer.seek(partition, at)
-
-
 class KafkaLogConsumer:
     """A ``ports.event_log.LogConsumer``. ``look`` asks the brokers about the group."""
 
@@ -107,11 +65,11 @@ class KafkaLogConsumer:
         self._pumped_at_s = 0.0
         self._quiet_since_s = time.monotonic()
         self._rebuilds = 0
-        self._positions = _Positions()
+        self._positions = Positions()
         self._consumer = self._build()
 
     def _build(self) -> KafkaConsumer:
-        self._positions = _Positions()
+        self._positions = Positions()
         with translated(self._group):
             consumer = self._servers.new_consumer(
                 GroupConsumer,
@@ -161,7 +119,11 @@ class KafkaLogConsumer:
                     self._pump(0.0 if at_hand else min(left_s, _SLICE_S), take=True)
                 elif time.monotonic() - self._pumped_at_s > _PUMP_S:
                     self._pump(0.0, take=False)
-                records = self._hand_out(records_max)
+                records = [
+                    record
+                    for partition, found in self._positions.hand_out(records_max)
+                    for record in records_of(self._names.plain(partition.topic), found)
+                ]
                 if records:
                     self._quiet_since_s = time.monotonic()
                     self._rebuilds = 0
@@ -189,25 +151,6 @@ class KafkaLogConsumer:
             else:
                 fetched[partition] = records
         self._pumped_at_s = time.monotonic()
-
-    def _hand_out(self, records_max: int) -> list[Record]:
-        """A fair share of each partition, and then what there is. Who was served goes last."""
-        fetched = self._positions.fetched
-        taken: list[Record] = []
-        while fetched and len(taken) < records_max:
-            share = max(1, (records_max - len(taken)) // len(fetched))
-            for partition in list(fetched):
-                count = min(share, records_max - len(taken))
-                if count <= 0:
-                    break
-                found = fetched.pop(partition)
-                if len(found) > count:
-                    fetched[partition] = found[count:]
-                    found = found[:count]
-                self._positions.read_from.setdefault(partition, found[0].offset)
-                self._positions.next[partition] = found[-1].offset + 1
-                taken += records_of(self._names.plain(partition.topic), found)
-        return taken
 
     def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         """As the port says. What was polled before a partition was lost does not count after it

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 import zlib
 from collections.abc import Sequence
@@ -11,9 +10,9 @@ from contextlib import suppress
 from kafka import KafkaProducer
 from kafka import errors as kafka
 
-from paytm_lab.backends.servers.kafka_clients import REQUEST_S_MAX, Servers
+from paytm_lab.backends.servers.kafka_clients import REQUEST_S_MAX, Servers, Shared
 from paytm_lab.backends.servers.kafka_errors import core_error
-from paytm_lab.core.errors import BadInput, Unavailable
+from paytm_lab.core.errors import BadInput
 from paytm_lab.ports.event_log import Message
 
 APPEND_S_MAX = 10.0
@@ -53,48 +52,7 @@ class Producer:
     """
 
     def __init__(self, servers: Servers) -> None:
-        self._servers = servers
-        self._lock = threading.Lock()
-        self._client: _Client | None = None
-        self._closed = False
-
-    def append(self, place: str, messages: Sequence[tuple[str, int, Message]]) -> None:
-        """``messages``: full name of the topic, number of its partitions, message."""
-        records = [_record(*message) for message in messages]
-        deadline_s = time.monotonic() + APPEND_S_MAX
-        client = self._get()
-        try:
-            send = client.send
-            sent = [send(t, value, key, headers, p) for t, value, key, headers, p in records]
-            client.flush(max(0.0, deadline_s - time.monotonic()))
-            for future in sent:
-                if not future.is_done:
-                    future.get(max(0.0, deadline_s - time.monotonic()))
-                if future.exception is not None:
-                    raise future.exception
-        except kafka.KafkaError as error:
-            meant = core_error(error, place)
-            if not isinstance(meant, BadInput):
-                self._drop(client)
-            raise meant from error
-
-    def _get(self) -> _Client:
-        client = self._client
-        if client is not None:
-            return client
-        with self._lock:
-            if self._closed:
-                raise Unavailable("the event log is closed", place=self._servers.text)
-            if self._client is None:
-                self._servers.require_reachable()
-                try:
-                    self._client = _Client(**self._options())
-                except kafka.KafkaError as error:
-                    raise core_error(error, self._servers.text) from error
-            return self._client
-
-    def _options(self) -> dict[str, object]:
-        return self._servers.options | {
+        self._options = servers.options | {
             "acks": "all",
             "enable_idempotence": True,
             "metrics_enabled": False,
@@ -106,21 +64,32 @@ class Producer:
             "delivery_timeout_ms": round(APPEND_S_MAX * 1000),
             "retry_backoff_ms": 20,  # a new producer waits twice so long for its number
         }
+        self._client = Shared(servers, lambda: _Client(**self._options))
 
-    def _drop(self, client: _Client) -> None:
-        """After a failure nobody knows the client's state: it may hold back records that were given
-        up, or never recover. The next append has a new one.
-        """
-        with self._lock:
-            if self._client is not client:
-                return
-            self._client = None
-        client.give_up(0.5)
+    def append(self, place: str, messages: Sequence[tuple[str, int, Message]]) -> None:
+        """``messages``: full name of the topic, number of its partitions, message."""
+        records = [_record(*message) for message in messages]
+        deadline_s = time.monotonic() + APPEND_S_MAX
+        client, _ = self._client.get()
+        try:
+            send = client.send
+            sent = [send(t, value, key, headers, p) for t, value, key, headers, p in records]
+            client.flush(max(0.0, deadline_s - time.monotonic()))
+            for future in sent:
+                if not future.is_done:
+                    future.get(max(0.0, deadline_s - time.monotonic()))
+                if future.exception is not None:
+                    raise future.exception
+        except kafka.KafkaError as error:
+            meant = core_error(error, place)
+            # After a failure nobody knows the client's state: it may hold back records that were
+            # given up, or never recover. The next append has a new one.
+            if not isinstance(meant, BadInput) and self._client.drop(client):
+                client.give_up(0.5)
+            raise meant from error
 
     def close(self) -> None:
-        with self._lock:
-            self._closed = True
-            client, self._client = self._client, None
+        client = self._client.close()
         if client is None:
             return
         try:
