@@ -35,11 +35,12 @@ test: check ## everything that needs no server
 	$(PYTEST) --ignore tests/stack $(ARGS)
 	$(NBVAL) $(NOTEBOOKS)
 
+test-stack: export PAYTM_LAB_STACK_DIR := $(CURDIR)/$(TEST_STACK)
 test-stack: env ## the same contracts and path on the real servers, which it starts (and gets)
-	$(BIN)/paytm-lab stack up --fetch --dir $(TEST_STACK) --port-offset $(TEST_PORTS)
-	@PAYTM_LAB_STACK_DIR=$(CURDIR)/$(TEST_STACK) $(PYTEST) --profile servers \
-		tests/contract tests/path/test_profiles.py $(ARGS); tested=$$?; \
-	$(BIN)/paytm-lab stack down --dir $(TEST_STACK); exit $$tested
+	$(BIN)/paytm-lab stack up --fetch --port-offset $(TEST_PORTS)
+	@$(PYTEST) --profile servers tests/contract tests/path/test_profiles.py $(ARGS); tested=$$?; \
+	$(BIN)/paytm-lab stack down; exit $$tested
+	$(PYTEST) tests/stack $(ARGS)  # these kill servers: each module starts its own
 
 test-notebooks: env ## all notebooks, their stored output against a fresh run
 	$(NBVAL) notebooks

@@ -5,11 +5,9 @@ A command that is about to open a lab calls ``require``; it takes well under two
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import shutil
-import socket
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -22,6 +20,7 @@ import psutil
 
 from paytm_lab.config import Settings
 from paytm_lab.core.errors import MissingPart
+from paytm_lab.tcp_ports import is_taken, owner, refusal
 
 PYTHON_MIN = (3, 11)
 # A report of 50,000 payments writes about 450 MB (each notification is a file of its own); a full
@@ -166,33 +165,15 @@ def check_ports(ports: Iterable[int]) -> list[Problem]:
     """Ports of 127.0.0.1 that cannot be listened on, with their owner where it can be seen."""
     problems = []
     for port in sorted(set(ports)):
-        try:
-            with socket.socket() as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind(("127.0.0.1", port))
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                found, remedy = f"it taken by {_owner(port)}", "Stop that program, or choose"
+        error = refusal(port)
+        if error is not None:
+            if is_taken(error):
+                found, remedy = f"it taken by {owner(port)}", "Stop that program, or choose"
             else:
                 found, remedy = f"{error.strerror}", "Choose"
             needed = f"port {port} free on 127.0.0.1"
             problems.append(Problem(f"port {port}", found, needed, f"{remedy} another port."))
     return problems
-
-
-def _owner(port: int) -> str:
-    """The program that listens on a port: 'mysqld (process 4711)'."""
-    try:
-        connections = psutil.net_connections(kind="tcp")
-    except psutil.Error:  # macOS shows all sockets to root only
-        connections = []
-    for connection in connections:
-        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port:
-            if connection.pid is None:
-                return "a process of another user"
-            with contextlib.suppress(psutil.Error):
-                return f"{psutil.Process(connection.pid).name()} (process {connection.pid})"
-    return f"a process that is not shown here (try: lsof -i :{port})"
 
 
 def _nearest(folder: Path) -> Path:

@@ -111,10 +111,16 @@ def _default(field: msgspec.structs.FieldInfo) -> str:
     return "empty" if field.default == "" else f"{field.default}"
 
 
+PLACES = {  # defaults that each machine has of its own
+    "data_dir": "a folder of your data directory",
+    "stack_dir": "`stack` in that folder",
+}
+
+
 def settings() -> str:
     rows = []
     for row in describe(Settings.model_construct()):
-        default = "a folder of your data directory" if row.name == "data_dir" else row.value
+        default = PLACES.get(row.name, row.value)
         rows.append((f"`{row.variable}`", "none" if default is None else default, row.description))
     return table(("variable", "default", "what it does"), rows)
 

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import socket
 from collections.abc import Sequence
 
-import psutil
-
 from paytm_lab.core.errors import MissingPart
-from paytm_lab.stack.connection import HOST
 from paytm_lab.stack.servers import Server
-
-COMMAND_CHARACTERS_MAX = 160
+from paytm_lab.tcp_ports import is_taken, owner, refusal
 
 
 def require_free(servers: Sequence[Server]) -> None:
@@ -34,29 +27,7 @@ def require_free(servers: Sequence[Server]) -> None:
 
 def _problem(port: int) -> str:
     """Why the port cannot be listened on; '' if it can."""
-    try:
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((HOST, port))
-    except OSError as error:
-        if error.errno != errno.EADDRINUSE:
-            return error.strerror or str(error)
-        return f"taken by {_owner(port)}"
-    return ""
-
-
-def _owner(port: int) -> str:
-    """'process 4711: /usr/sbin/mysqld --port=3306'"""
-    try:
-        connections = psutil.net_connections(kind="tcp")
-    except psutil.Error:  # macOS shows all sockets to root only
-        connections = []
-    for connection in connections:
-        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port:
-            if connection.pid is None:
-                return "a process of another user"
-            with contextlib.suppress(psutil.Error):
-                process = psutil.Process(connection.pid)
-                command = " ".join(process.cmdline()) or process.name()
-                return f"process {connection.pid}: {command[:COMMAND_CHARACTERS_MAX]}"
-    return f"a process that is not shown here (try: lsof -i :{port})"
+    error = refusal(port)
+    if error is None:
+        return ""
+    return f"taken by {owner(port)}" if is_taken(error) else error.strerror or str(error)

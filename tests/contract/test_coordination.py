@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -17,17 +16,11 @@ import pytest
 
 from paytm_lab.core.errors import BadInput, Conflict, Unavailable
 from paytm_lab.ports.coordination import Coordination
+from tests.waiting import until
 
 Make = Callable[[], Coordination]
 DEADLINE_S = 30.0
 ROOT = Path(__file__).parents[2]
-
-
-def until(condition: Callable[[], object], what: str) -> None:
-    give_up_at = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < give_up_at, f"not within {DEADLINE_S} s: {what}"
-        time.sleep(0.002)
 
 
 class Process:

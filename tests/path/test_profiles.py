@@ -13,7 +13,7 @@ from paytm_lab.core.errors import BadInput, IdempotencyConflict
 from paytm_lab.core.ids import payment_id_text
 from paytm_lab.fraud.tables import FEATURES
 from tests import servers
-from tests.faults.load import until
+from tests.waiting import until
 
 
 def place(profile: str, folder: Path) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from paytm_lab.stack import cassandra, kafka, mysql, redis, zookeeper
 from paytm_lab.stack.connection import MYSQL_USER, Passwords
 from paytm_lab.stack.fetch import fetch
 from tests import servers
+from tests.stack.part import packages
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "compose/compose.yml"
@@ -33,10 +34,9 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 @pytest.fixture(scope="module")
 def run() -> Run:
     """docker-compose with these arguments and this environment; needs no engine."""
-    packages = Path(servers.settings().stack_dir) / "pkg"
-    program = packages / "compose/docker-compose"
+    program = packages() / "compose/docker-compose"
     if not program.exists():
-        fetch(packages, ["compose"], print)
+        fetch(packages(), ["compose"], print)
 
     def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

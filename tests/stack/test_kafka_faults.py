@@ -6,9 +6,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, suppress
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 
 import pytest
 from kafka import KafkaAdminClient
@@ -20,46 +19,25 @@ from paytm_lab.core.clock import SystemClock
 from paytm_lab.core.errors import BadInput, StoreError, Unavailable
 from paytm_lab.messaging.consumer import ConsumerRunner
 from paytm_lab.ports.event_log import Message, Record, TopicPartition
-from paytm_lab.stack import connection
 from paytm_lab.stack.control import Stack
-from tests import servers
+from tests.stack.part import part_of_a_stack
+from tests.waiting import answers, until
 
 PORT_OFFSET = 21_500  # below the ports that the system hands out
 DEADLINE_S = 60.0
 TOPIC = "payment_events"
 
 
-def until(condition: Callable[[], object], what: str, within_s: float = DEADLINE_S) -> float:
-    """How long it took, in seconds."""
-    began = time.monotonic()
-    while not condition():
-        assert time.monotonic() - began < within_s, f"not within {within_s} s: {what}"
-        time.sleep(0.005)
-    return time.monotonic() - began
-
-
-def answers(call: Callable[[], object]) -> bool:
-    with suppress(Unavailable):
-        call()
-        return True
-    return False
-
-
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A stack of which only ZooKeeper and Kafka run."""
-    root = tmp_path_factory.mktemp("stack")
-    (root / "pkg").symlink_to(Path(servers.settings().stack_dir) / "pkg")
-    stack = Stack(root)
-    stack.layout.make(PORT_OFFSET)
-    ports = {server.name: server.port for server in stack.servers()}
-    connection.write_connection(stack.layout, ports, connection.new_passwords())
-    for name in ("zookeeper", "kafka"):
-        stack.start(name)
-        stack.wait_ready(name)
-    yield stack
-    for name in ("kafka", "zookeeper"):
-        stack.stop(name)
+    with part_of_a_stack(
+        tmp_path_factory.mktemp("stack"), PORT_OFFSET, "kafka", "zookeeper"
+    ) as stack:
+        for name in ("zookeeper", "kafka"):
+            stack.start(name)
+            stack.wait_ready(name)
+        yield stack
 
 
 @pytest.fixture
@@ -71,8 +49,16 @@ def place(stack: Stack) -> Iterator[str]:
         stack.thaw("kafka")
 
 
+@contextmanager
+def made(place: str, prefix: str) -> Iterator[KafkaEventLog]:
+    """A log with its topic."""
+    with closing(KafkaEventLog(place, prefix=prefix)) as log:
+        log.create_topics({TOPIC: 8})
+        yield log
+
+
 class Reading:
-    """The lab's consumer runner in a thread of its own, until it is stopped."""
+    """The lab's consumer runner in a thread of its own, until the block ends or it is stopped."""
 
     def __init__(self, log: KafkaEventLog) -> None:
         self.values: set[bytes] = set()
@@ -94,6 +80,12 @@ class Reading:
         self._stopped = True
         self._thread.join(DEADLINE_S)
         assert not self._thread.is_alive()
+
+    def __enter__(self) -> Reading:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped = True
 
 
 class Writing:
@@ -124,9 +116,7 @@ class Writing:
 def test_kafka_killed_loses_nothing_acknowledged_and_the_same_clients_go_on(
     stack: Stack, place: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with closing(KafkaEventLog(place, prefix="kill")) as log:
-        log.create_topics({TOPIC: 8})
-        reading = Reading(log)
+    with made(place, "kill") as log, Reading(log) as reading:
         writers = [Writing(log, name) for name in "abc"]
         until(lambda: min(len(w.acknowledged) for w in writers) > 400, "some are appended")
         stack.kill("kafka")
@@ -166,10 +156,8 @@ def test_kafka_killed_loses_nothing_acknowledged_and_the_same_clients_go_on(
 def test_kafka_frozen_costs_an_append_its_time_and_is_back_when_thawed(
     stack: Stack, place: str
 ) -> None:
-    with closing(KafkaEventLog(place, prefix="freeze")) as log:
-        log.create_topics({TOPIC: 8})
+    with made(place, "freeze") as log, Reading(log) as reading:
         log.append([Message(TOPIC, "a", b"before")])
-        reading = Reading(log)
         until(lambda: b"before" in reading.values, "the first is read")
         stack.freeze("kafka")
         for call, within_s in (

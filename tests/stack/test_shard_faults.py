@@ -7,9 +7,8 @@ from __future__ import annotations
 import gc
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, suppress
-from pathlib import Path
 from typing import Any
 
 import pymysql
@@ -29,9 +28,9 @@ from paytm_lab.core.errors import (
 )
 from paytm_lab.ledger import schema
 from paytm_lab.ports.shard_database import ShardMeta
-from paytm_lab.stack import connection
 from paytm_lab.stack.control import Stack
-from tests import servers
+from tests.stack.part import part_of_a_stack
+from tests.waiting import until
 
 PORT_OFFSET = 24_500
 DEADLINE_S = 60.0
@@ -42,14 +41,8 @@ LOST = (ConnectionLost, CommitOutcomeLost, ShardUnavailable)
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A stack of which only the first MySQL server runs."""
-    root = tmp_path_factory.mktemp("stack")
-    (root / "pkg").symlink_to(Path(servers.settings().stack_dir) / "pkg")
-    stack = Stack(root)
-    stack.layout.make(PORT_OFFSET)
-    ports = {server.name: server.port for server in stack.servers()}
-    connection.write_connection(stack.layout, ports, connection.new_passwords())
-    yield stack
-    stack.stop(NAME)
+    with part_of_a_stack(tmp_path_factory.mktemp("stack"), PORT_OFFSET, NAME) as stack:
+        yield stack
 
 
 @pytest.fixture
@@ -101,13 +94,6 @@ def works(database: MySqlShardDatabase, event: str) -> bool:
         add(database, event)
         return True
     return False
-
-
-def until(condition: Callable[[], object], what: str) -> None:
-    ends = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < ends, f"not within {DEADLINE_S} s: {what}"
-        time.sleep(0.01)
 
 
 def root_says(stack: Stack, *statements: str) -> list[tuple[Any, ...]]:

@@ -7,8 +7,6 @@ import socket
 import stat
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -23,6 +21,7 @@ from paytm_lab.stack.down import down
 from paytm_lab.stack.layout import Layout
 from paytm_lab.stack.up import Up, up
 from tests.stack.conftest import PORT_OFFSET
+from tests.waiting import until
 
 MEMORY_MIB_MAX = 3.5 * 1024
 NAMES = ["mysql-0", "mysql-1", "mysql-2", "mysql-3", "redis", "zookeeper", "kafka", "cassandra"]
@@ -45,13 +44,6 @@ def one(stack: Stack, shard: int, sql: str) -> tuple[object, ...] | None:
 
 def pids(stack: Stack) -> list[int | None]:
     return [stack.pid(name) for name in NAMES]
-
-
-def until(condition: Callable[[], bool], within_s: float = 30) -> None:
-    give_up_at = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < give_up_at
-        time.sleep(0.01)
 
 
 def told(stack: Stack, line: bytes) -> bytes:
@@ -187,8 +179,9 @@ def test_ports_of_somebody_else_are_named_before_anything_is_started(
     said = str(raised.value)
     assert raised.value.exit_code == 3 and "9 port(s)" in said
     for name in NAMES:
-        port = running.server(name).port
-        assert f"port {port} for {name}: taken by process {running.pid(name)}: " in said
+        taken = f"port {running.server(name).port} for {name}: taken by "
+        owner = psutil.Process(running.pid(name))
+        assert f"{taken}{owner.name()} (process {owner.pid}: " in said
     layout = Layout(tmp_path / "other")
     assert not layout.connection.exists() and not list(layout.data.iterdir())
 

@@ -6,9 +6,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 
@@ -17,43 +16,22 @@ from paytm_lab.backends.servers.wide_store import CassandraWideStore
 from paytm_lab.core.errors import MissingPart, Unavailable
 from paytm_lab.ports.cache import Hit
 from paytm_lab.ports.wide_store import WideTable
-from paytm_lab.stack import connection
 from paytm_lab.stack.control import Stack
-from tests import servers
+from tests.stack.part import part_of_a_stack
+from tests.waiting import answers, until
 
 PORT_OFFSET = 23_500
 DEADLINE_S = 60.0
 EVENTS = WideTable("events", ("id",), ("type",), {"id": "text", "type": "text", "body": "text"})
 
 
-def until(condition: Callable[[], object], what: str, within_s: float = DEADLINE_S) -> float:
-    """How long it took, in seconds."""
-    began = time.monotonic()
-    while not condition():
-        assert time.monotonic() - began < within_s, f"not within {within_s} s: {what}"
-        time.sleep(0.005)
-    return time.monotonic() - began
-
-
-def answers(call: Callable[[], object]) -> bool:
-    with suppress(Unavailable):
-        call()
-        return True
-    return False
-
-
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A stack of which only Redis and Cassandra run."""
-    root = tmp_path_factory.mktemp("stack")
-    (root / "pkg").symlink_to(Path(servers.settings().stack_dir) / "pkg")
-    stack = Stack(root)
-    stack.layout.make(PORT_OFFSET)
-    ports = {server.name: server.port for server in stack.servers()}
-    connection.write_connection(stack.layout, ports, connection.new_passwords())
-    yield stack
-    for name in ("redis", "cassandra"):
-        stack.stop(name)
+    with part_of_a_stack(
+        tmp_path_factory.mktemp("stack"), PORT_OFFSET, "redis", "cassandra"
+    ) as stack:
+        yield stack
 
 
 @pytest.fixture

@@ -7,15 +7,14 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
 
 from paytm_lab.backends.servers.coordination import ZooKeeperCoordination
 from paytm_lab.core.errors import CommitOutcomeLost, Conflict, Unavailable
-from paytm_lab.stack import connection
 from paytm_lab.stack.control import Stack
-from tests import servers
+from tests.stack.part import part_of_a_stack
+from tests.waiting import until
 
 PORT_OFFSET = 23_000
 SESSION_S = 2.0
@@ -23,27 +22,12 @@ DEADLINE_S = 30.0
 Make = Callable[..., ZooKeeperCoordination]
 
 
-def until(condition: Callable[[], object], what: str, within_s: float = DEADLINE_S) -> float:
-    """How long it took, in seconds."""
-    began = time.monotonic()
-    while not condition():
-        assert time.monotonic() - began < within_s, f"not within {within_s} s: {what}"
-        time.sleep(0.005)
-    return time.monotonic() - began
-
-
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A stack of which only ZooKeeper runs."""
-    root = tmp_path_factory.mktemp("stack")
-    (root / "pkg").symlink_to(Path(servers.settings().stack_dir) / "pkg")
-    stack = Stack(root)
-    stack.layout.make(PORT_OFFSET)
-    ports = {server.name: server.port for server in stack.servers()}
-    connection.write_connection(stack.layout, ports, connection.new_passwords())
-    stack.start("zookeeper")
-    yield stack
-    stack.stop("zookeeper")
+    with part_of_a_stack(tmp_path_factory.mktemp("stack"), PORT_OFFSET, "zookeeper") as stack:
+        stack.start("zookeeper")
+        yield stack
 
 
 @pytest.fixture

@@ -62,7 +62,7 @@ def test_every_problem_is_listed_at_once_and_soon(tmp_path: Path, listener: int)
 
 def test_a_taken_port_names_its_owner(listener: int) -> None:
     (problem,) = check_ports([listener])
-    assert f"(process {os.getpid()})" in problem.found
+    assert f"(process {os.getpid()}: " in problem.found
     assert check_ports([free_port()]) == []
 
 
