@@ -6,12 +6,10 @@ that the lab writes there may be written again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import cassandra as driver
 from cassandra import cluster, connection, pool, protocol
 
+from paytm_lab.backends.servers.error_table import ErrorTable, Row
 from paytm_lab.core.errors import (
     BadInput,
     Conflict,
@@ -28,8 +26,7 @@ _NODES = "Start the nodes that are down, or set PAYTM_LAB_CASSANDRA_REPLICATION 
 _LOGIN = "Set PAYTM_LAB_CASSANDRA_USER and PAYTM_LAB_CASSANDRA_PASSWORD."
 _ADDRESS = "Check PAYTM_LAB_CASSANDRA_SERVERS."
 
-# The first row that fits counts: subclasses come before what they are derived from.
-TABLE: tuple[tuple[type[Exception], type[PaytmLabError], str, str], ...] = (
+TABLE: tuple[Row, ...] = (
     (driver.AuthenticationFailed, MissingPart, "Cassandra refuses the user or password", _LOGIN),
     (driver.Unauthorized, MissingPart, "Cassandra refuses access", _LOGIN),
     (driver.UnresolvableContactPoints, MissingPart, "No such host", _ADDRESS),
@@ -56,28 +53,18 @@ TABLE: tuple[tuple[type[Exception], type[PaytmLabError], str, str], ...] = (
     (connection.ProtocolError, StorageCorrupt, "Cassandra's words cannot be read", ""),
     (driver.DriverException, StoreError, "The Cassandra driver failed", ""),
 )
-_KINDS = tuple(row[0] for row in TABLE)
 
 
-def core_error(error: Exception, place: str) -> PaytmLabError:
-    """The lab's error for one of the driver's; its class and words are kept in the message."""
-    if isinstance(error, cluster.NoHostAvailable) and isinstance(error.errors, dict):
-        # What one host said is worth more than that there was none.
-        for inner in error.errors.values():
-            if isinstance(inner, driver.AuthenticationFailed | protocol.BadCredentials):
-                error = driver.AuthenticationFailed(str(inner))
-    for kind, core, message, remedy in TABLE:
-        if isinstance(error, kind):
-            return core(
-                f"{message} ({type(error).__name__}: {error!s:.300})", place=place, remedy=remedy
-            )
-    raise error
+class _Errors(ErrorTable):
+    def core_error(self, error: Exception, place: str) -> PaytmLabError:
+        if isinstance(error, cluster.NoHostAvailable) and isinstance(error.errors, dict):
+            # What one host said is worth more than that there was none.
+            for inner in error.errors.values():
+                if isinstance(inner, driver.AuthenticationFailed | protocol.BadCredentials):
+                    error = driver.AuthenticationFailed(str(inner))
+        return super().core_error(error, place)
 
 
-@contextmanager
-def translated(place: str) -> Iterator[None]:
-    """Errors of the driver leave the block as errors of the lab."""
-    try:
-        yield
-    except _KINDS as error:
-        raise core_error(error, place) from error
+_errors = _Errors(TABLE)
+core_error = _errors.core_error
+translated = _errors.translated

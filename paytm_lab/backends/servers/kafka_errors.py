@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from kafka import errors as kafka
 from kafka.consumer.fetcher import RecordTooLargeError
 
+from paytm_lab.backends.servers.error_table import ErrorTable, Row
 from paytm_lab.core.errors import (
     BadInput,
     InvalidSetting,
     MissingPart,
-    PaytmLabError,
     StorageCorrupt,
     StoreError,
     TransientStoreError,
@@ -25,8 +22,7 @@ _LOST = "Read again from what the group committed."
 _RIGHTS = "Give the lab a Kafka that it may use: topics, groups and their descriptions."
 _VERSION = "Use Kafka 2.1 or later."
 _SETTING = "Correct the lab's Kafka settings."
-# The first row that fits counts: subclasses come before what they are derived from.
-TABLE: tuple[tuple[type[Exception], type[PaytmLabError], str, str], ...] = (
+TABLE: tuple[Row, ...] = (
     # A member of a group that is one no more, or not for the moment.
     (kafka.CommitFailedError, TransientStoreError, "The group's members have changed", _LOST),
     (kafka.RebalanceInProgressError, TransientStoreError, "The group's members change", _LOST),
@@ -90,20 +86,6 @@ TABLE: tuple[tuple[type[Exception], type[PaytmLabError], str, str], ...] = (
     (kafka.KafkaError, StoreError, "Kafka failed", ""),
 )
 
-
-def core_error(error: Exception, place: str) -> PaytmLabError:
-    """The lab's error for one of the client's; its class and words are kept in the message."""
-    for kind, core, message, remedy in TABLE:
-        if isinstance(error, kind):
-            detail = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-            return core(f"{message} ({detail:.500})", place=place, remedy=remedy)
-    raise error
-
-
-@contextmanager
-def translated(place: str) -> Iterator[None]:
-    """Errors of the client leave the block as errors of the lab."""
-    try:
-        yield
-    except kafka.KafkaError as error:
-        raise core_error(error, place) from error
+_errors = ErrorTable(TABLE)
+core_error = _errors.core_error
+translated = _errors.translated

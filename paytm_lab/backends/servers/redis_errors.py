@@ -6,20 +6,17 @@ on without it. None of this is ever tried again here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from redis import exceptions as redis
 
-from paytm_lab.core.errors import BadInput, MissingPart, PaytmLabError, StoreError, Unavailable
+from paytm_lab.backends.servers.error_table import ErrorTable, Meaning, Row
+from paytm_lab.core.errors import BadInput, MissingPart, StoreError, Unavailable
 
 _AWAY = "Start Redis, or repeat when it answers again."
 _LOGIN = "Set PAYTM_LAB_REDIS_PASSWORD to the password of this Redis."
 _RIGHTS = "Give the lab's Redis user the right to run this command."
 _FULL = "Give Redis more memory, or set maxmemory-policy to allkeys-lru."
 
-# The first row that fits counts: subclasses come before what they are derived from.
-TABLE: tuple[tuple[type[Exception], type[PaytmLabError], str, str], ...] = (
+TABLE: tuple[Row, ...] = (
     (redis.AuthenticationError, MissingPart, "Redis refuses the password", _LOGIN),
     (
         redis.AuthenticationWrongNumberOfArgsError,
@@ -40,7 +37,7 @@ TABLE: tuple[tuple[type[Exception], type[PaytmLabError], str, str], ...] = (
 )
 
 # Plain ResponseErrors differ in the first word of what the server says.
-WORDS: dict[str, tuple[type[PaytmLabError], str, str]] = {
+WORDS: dict[str, Meaning] = {
     "NOAUTH": (MissingPart, "Redis wants a password", _LOGIN),
     "WRONGPASS": (MissingPart, "Redis refuses the password", _LOGIN),
     "WRONGTYPE": (BadInput, "The key holds another kind of value", ""),
@@ -53,27 +50,19 @@ WORDS: dict[str, tuple[type[PaytmLabError], str, str]] = {
     "READONLY": (Unavailable, "This Redis is a replica and may only be read", ""),
     "max": (Unavailable, "Redis has as many clients as it takes", _AWAY),
 }
+_OTHER: Row = (redis.RedisError, StoreError, "Redis failed", "")
 
 
-def core_error(error: redis.RedisError, place: str) -> PaytmLabError:
-    """The lab's error for one of the client's; its class and words are kept in the message."""
-    words = f"{error}"
-    detail = f"{type(error).__name__}: {words:.200}"
-    for kind, core, message, remedy in TABLE:
-        if isinstance(error, kind):
-            return core(f"{message} ({detail})", place=place, remedy=remedy)
-    # Of a pipeline the client says first which of its commands it was.
-    for word in words.rpartition(" caused error: ")[2].split()[:1]:
-        if word in WORDS:
-            core, message, remedy = WORDS[word]
-            return core(f"{message} ({detail})", place=place, remedy=remedy)
-    return StoreError(f"Redis failed ({detail})", place=place)
+class _Errors(ErrorTable):
+    def meaning(self, error: Exception) -> Meaning | None:
+        found = super().meaning(error)
+        if found != _OTHER[1:]:
+            return found
+        # Of a pipeline the client says first which of its commands it was.
+        words = str(error).rpartition(" caused error: ")[2].split(maxsplit=1)
+        return WORDS.get(words[0], found) if words else found
 
 
-@contextmanager
-def translated(place: str) -> Iterator[None]:
-    """Errors of the client leave the block as errors of the lab."""
-    try:
-        yield
-    except redis.RedisError as error:
-        raise core_error(error, place) from error
+_errors = _Errors((*TABLE, _OTHER))
+core_error = _errors.core_error
+translated = _errors.translated

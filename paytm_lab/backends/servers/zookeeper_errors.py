@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from kazoo import exceptions as zk
 from kazoo.handlers.threading import KazooTimeoutError
 from kazoo.retry import RetryFailedError
 
+from paytm_lab.backends.servers.error_table import ErrorTable, Row
 from paytm_lab.core.errors import (
     Conflict,
     InvalidSetting,
     MissingPart,
-    PaytmLabError,
     StorageCorrupt,
     StorageFull,
     StoreError,
@@ -32,8 +29,7 @@ INTERRUPTIONS = (
 
 _AWAY = "Start ZooKeeper, or repeat when it answers again."
 _RIGHTS = "Give the lab a ZooKeeper that anybody may use, or the rights on its chroot."
-# The first row that fits counts: subclasses come before what they are derived from.
-TABLE: tuple[tuple[type[Exception], type[PaytmLabError], str, str], ...] = (
+TABLE: tuple[Row, ...] = (
     (zk.ConnectionClosedError, Unavailable, "The connection to ZooKeeper was closed", ""),
     (zk.SessionExpiredError, Unavailable, "ZooKeeper ended the session", _AWAY),
     (zk.ConnectionLoss, Unavailable, "ZooKeeper's connection was lost", _AWAY),
@@ -62,20 +58,6 @@ TABLE: tuple[tuple[type[Exception], type[PaytmLabError], str, str], ...] = (
     (zk.KazooException, StoreError, "ZooKeeper failed", ""),
 )
 
-
-def core_error(error: Exception, place: str) -> PaytmLabError:
-    """The lab's error for one of the client's; its class and words are kept in the message."""
-    for kind, core, message, remedy in TABLE:
-        if isinstance(error, kind):
-            detail = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-            return core(f"{message} ({detail})", place=place, remedy=remedy)
-    raise error
-
-
-@contextmanager
-def translated(place: str) -> Iterator[None]:
-    """Errors of the client leave the block as errors of the lab."""
-    try:
-        yield
-    except (zk.KazooException, KazooTimeoutError) as error:
-        raise core_error(error, place) from error
+_errors = ErrorTable(TABLE)
+core_error = _errors.core_error
+translated = _errors.translated
