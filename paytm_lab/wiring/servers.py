@@ -14,7 +14,6 @@ from paytm_lab.backends.servers.shard_database import MySqlShardDatabase
 from paytm_lab.backends.servers.wide_store import CassandraWideStore
 from paytm_lab.config import Settings
 from paytm_lab.config_servers import addresses
-from paytm_lab.core.clock import Clock, SystemClock
 from paytm_lab.core.errors import BadInput, InvalidSetting
 from paytm_lab.ledger import schema
 from paytm_lab.wiring.stores import Stores
@@ -54,7 +53,7 @@ def open_coordination(settings: Settings) -> ZooKeeperCoordination:
     return ZooKeeperCoordination(settings.zookeeper_servers, settings.chroot)
 
 
-def open_log(settings: Settings, clock: Clock) -> KafkaEventLog:
+def open_log(settings: Settings) -> KafkaEventLog:
     return KafkaEventLog(
         settings.kafka_servers,
         prefix=settings.namespace,
@@ -84,7 +83,7 @@ def open_wide(settings: Settings) -> CassandraWideStore:
     )
 
 
-def open_stores(settings: Settings, clock: Clock) -> Stores:
+def open_stores(settings: Settings) -> Stores:
     """Connections to all servers; Unavailable names the first that does not answer."""
     mysql_server(settings, settings.shards - 1)  # what is wrong there is said before connecting
     with ExitStack() as opened:
@@ -95,7 +94,7 @@ def open_stores(settings: Settings, clock: Clock) -> Stores:
 
         stores = Stores(
             keep(open_coordination(settings)),
-            keep(open_log(settings, clock)),
+            keep(open_log(settings)),
             keep(open_cache(settings)),
             keep(open_wide(settings)),
             partial(open_shard, settings),
@@ -120,7 +119,7 @@ def remove(settings: Settings) -> None:
         finally:
             database.close()
     parts: list[Any] = [
-        open_log(settings, SystemClock()),
+        open_log(settings),
         open_wide(settings),
         open_cache(settings),
         open_coordination(settings),

@@ -81,7 +81,7 @@ def open_stores(settings: Settings, clock: Clock) -> Stores:
         # The drivers take half a second to import; an embedded lab needs none of them.
         from paytm_lab.wiring import servers
 
-        return servers.open_stores(settings, clock)
+        return servers.open_stores(settings)
     folder = settings.data_dir
 
     def open_shard(shard: int) -> CreatableShard:
@@ -97,16 +97,14 @@ def open_stores(settings: Settings, clock: Clock) -> Stores:
     )
 
 
-def open_coordination(settings: Settings, existing: bool) -> Coordination | None:
-    """Where the shard map is. ``existing``: None where no lab was ever made."""
+def open_coordination(settings: Settings) -> Coordination | None:
+    """Where the shard map is; None where no lab was ever made in the settings' folder."""
     if settings.profile == "servers":
         from paytm_lab.wiring import servers
 
         return servers.open_coordination(settings)
     folder = settings.data_dir / COORDINATION
-    if existing and not folder.is_dir():
-        return None
-    return EmbeddedCoordination(folder)
+    return EmbeddedCoordination(folder) if folder.is_dir() else None
 
 
 def remove(settings: Settings) -> None:

@@ -432,7 +432,7 @@ class System:
 
 def stored_shards(settings: Settings) -> int | None:
     """How many shards the lab of these settings has; None where there is no lab."""
-    coordination = open_coordination(settings, existing=True)
+    coordination = open_coordination(settings)
     if coordination is None:
         return None
     try:
