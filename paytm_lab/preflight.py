@@ -8,9 +8,12 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import socket
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, requires
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,7 +21,8 @@ from typing import NamedTuple
 
 import psutil
 
-from paytm_lab.config import Settings
+from paytm_lab.config import PREFIX, Settings
+from paytm_lab.config_servers import CONNECTION_FILE, Address, addresses
 from paytm_lab.core.errors import MissingPart
 from paytm_lab.tcp_ports import is_taken, owner, refusal
 
@@ -29,6 +33,7 @@ DISK_FREE_MIN_MIB = 1024
 # A report's process tree peaks below 1 GiB, of which the system needs a part free from the start.
 MEMORY_FREE_MIN_MIB = 512
 MIB = 1 << 20
+SERVER_ANSWER_S_MAX = 2.0  # to a first connection; all are asked at once
 _MODULES = {"cassandra-driver": "cassandra", "kafka-python": "kafka"}  # others: the same name
 
 
@@ -47,8 +52,8 @@ class Problem(NamedTuple):
 def preflight(settings: Settings, need_ports: Iterable[int] = ()) -> list[Problem]:
     """Every problem that would stop a lab with these settings; empty when there is none.
 
-    ``need_ports``: ports on 127.0.0.1 that the caller wants to listen on. Nothing is created,
-    connected or left behind.
+    ``need_ports``: ports on 127.0.0.1 that the caller wants to listen on. Nothing is created or
+    left behind; servers, where the profile needs them, are only knocked at.
     """
     return [
         *check_python(sys.version_info[:3]),
@@ -57,6 +62,7 @@ def preflight(settings: Settings, need_ports: Iterable[int] = ()) -> list[Proble
         *check_disk(settings.data_dir),
         *check_memory(psutil.virtual_memory().available),
         *check_ports(need_ports),
+        *(check_servers(settings) if settings.profile == "servers" else ()),
     ]
 
 
@@ -174,6 +180,103 @@ def check_ports(ports: Iterable[int]) -> list[Problem]:
             needed = f"port {port} free on 127.0.0.1"
             problems.append(Problem(f"port {port}", found, needed, f"{remedy} another port."))
     return problems
+
+
+class _Kind(NamedTuple):
+    """Servers of one kind, the setting that names them, and whether a lab needs each of them (or
+    any one, which tells the others).
+    """
+
+    name: str
+    setting: str
+    each: bool = False
+
+    @property
+    def variable(self) -> str:
+        return f"{PREFIX}{self.setting.upper()}"
+
+
+_KINDS = (
+    _Kind("MySQL", "mysql_servers", each=True),
+    _Kind("Redis", "redis_server"),
+    _Kind("Kafka", "kafka_servers"),
+    _Kind("ZooKeeper", "zookeeper_servers"),
+    _Kind("Cassandra", "cassandra_servers"),
+)
+
+
+def check_servers(settings: Settings) -> list[Problem]:
+    """Servers that a lab needs and that take no connection, all kinds at once: those that the
+    settings have from the same source are one problem.
+    """
+    asked = {kind: addresses(str(getattr(settings, kind.setting))) for kind in _KINDS}
+    asked[_KINDS[0]] = asked[_KINDS[0]][: settings.shards]
+    silent = _silent({place for places in asked.values() for place in places})
+    found: dict[str, list[_Kind]] = {}
+    for kind, places in asked.items():
+        away = sum(place in silent for place in places)
+        if away == len(places) or (kind.each and away):
+            found.setdefault(settings.source(kind.setting), []).append(kind)
+    return [
+        Problem(
+            "servers",
+            "no answer from " + _places(kinds, asked, silent),
+            "all of them",
+            _remedy(settings, source, kinds),
+        )
+        for source, kinds in found.items()
+    ]
+
+
+def _places(
+    kinds: Sequence[_Kind],
+    asked: Mapping[_Kind, Sequence[Address]],
+    silent: Mapping[Address, str],
+) -> str:
+    """'MySQL 127.0.0.1:3308, Kafka 127.0.0.1:9092 (connection refused)'."""
+    by_reason: dict[str, list[str]] = {}
+    for kind in kinds:
+        for place in asked[kind]:
+            if place in silent:
+                by_reason.setdefault(silent[place], []).append(f"{kind.name} {place}")
+    return ", ".join(f"{', '.join(names)} ({reason})" for reason, names in by_reason.items())
+
+
+def _remedy(settings: Settings, source: str, kinds: Sequence[_Kind]) -> str:
+    if source == "stack":
+        return "`paytm-lab stack up` starts what does not run; `paytm-lab stack status` shows all."
+    named = f"by {', '.join(kind.variable for kind in kinds)}"
+    if source == "default" and not (settings.stack_dir / CONNECTION_FILE).is_file():
+        return (
+            f"No stack was started in {settings.stack_dir}: do so with `paytm-lab stack up`, or say"
+            f" {named} where others are."
+        )
+    return f"Start them, or say {named} where they are."
+
+
+def _silent(places: Iterable[Address]) -> dict[Address, str]:
+    """Those that take no connection within ``SERVER_ANSWER_S_MAX``, with the reason."""
+    late = f"nothing within {SERVER_ANSWER_S_MAX:g} s"
+    found = dict.fromkeys(places, late)
+
+    def knock(place: Address) -> None:
+        try:
+            socket.create_connection(place, timeout=SERVER_ANSWER_S_MAX).close()
+        except TimeoutError:
+            return
+        except OSError as error:
+            found[place] = (error.strerror or str(error)).lower()
+        else:
+            found[place] = ""
+
+    # Daemons: looking a host's name up cannot be limited in time, and must not keep us from ending.
+    knocking = [threading.Thread(target=knock, args=(p,), daemon=True) for p in found]
+    until = time.monotonic() + SERVER_ANSWER_S_MAX
+    for thread in knocking:
+        thread.start()
+    for thread in knocking:
+        thread.join(max(0.0, until - time.monotonic()))
+    return {place: why for place, why in found.items() if why}
 
 
 def _nearest(folder: Path) -> Path:

@@ -31,12 +31,20 @@ _SAID = {
     "failed": ("Failed", "The money does not add up"),
     "unknown": ("Unknown", "Not everything could be checked"),
 }
-NEXT_STEPS = (
+_NEXT_STEPS = (
     ("Change a notebook and run it again", "make lab"),
     ("Take a shard away and watch what heals", "paytm-lab fault shard-2 down"),
     ("Bring your own payments", "paytm-lab report --transfers FILE.csv"),
     ("Measure the engine", "paytm-lab bench engine --json"),
 )
+
+
+def next_steps(profile: str) -> list[tuple[str, str]]:
+    """What to try after a report of this profile, and the command for it."""
+    on_it = "" if profile == "embedded" else f" --profile {profile}"
+    return [
+        (what, how + on_it if how.startswith("paytm-lab") else how) for what, how in _NEXT_STEPS
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +67,6 @@ class RunData:
     drained_s: float
     review_threshold: float = 0.7
     facts: Mapping[str, str] = field(default_factory=dict)
-    next_steps: Sequence[tuple[str, str]] = NEXT_STEPS
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +251,7 @@ def _notebook_cards(pages: Sequence[ExportedPage], failures: Sequence[Failure]) 
 def _repeat(run: RunData) -> str:
     steps = "".join(
         f"<tr><td>{escape(what)}</td><td><code>{escape(how)}</code></td></tr>"
-        for what, how in run.next_steps
+        for what, how in next_steps(run.profile)
     )
     return (
         f"<h2>Repeat this run</h2><p>The seed is {run.seed}: the same users, payments and amounts "

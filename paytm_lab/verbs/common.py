@@ -131,6 +131,7 @@ def run_source(lab: Lab, source: Source, common: Common, verb: str, **options: A
         )
     elif common.shards is not None:
         command += f" --shards {common.shards}"
+    command += on_profile(lab.profile)
     note(f"seed {lab.seed}; to repeat: {command}", common.quiet)
     if lab.deterministic:
         note("the hash repeats where no lab lies yet: give a new folder by --data", common.quiet)
@@ -147,6 +148,11 @@ def run_source(lab: Lab, source: Source, common: Common, verb: str, **options: A
                 "opening_rule": file.opening_rule,
             }
             return run
+
+
+def on_profile(profile: str) -> str:
+    """The option that a command needs to mean the same lab again."""
+    return "" if profile == "embedded" else f" --profile {profile}"
 
 
 def _say_file(file: TransfersFile, data: Path, common: Common) -> None:
@@ -178,4 +184,4 @@ def inherited_fd(number: int | None) -> int | None:
     return number
 
 
-__all__ = ["Common", "Source", "inherited_fd", "opened", "run_source", "say"]
+__all__ = ["Common", "Source", "inherited_fd", "on_profile", "opened", "run_source", "say"]

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from paytm_lab import preflight, wiring
+from paytm_lab.config import Settings
 from paytm_lab.core.errors import BadInput, MissingPart
 from paytm_lab.lab import Lab
 from paytm_lab.reporting import frames
 from paytm_lab.reporting.results import RunResult
-from paytm_lab.reporting.site import RunData, build_report
+from paytm_lab.reporting.site import RunData, build_report, next_steps
 from paytm_lab.terminal import bars, note, print_json, say
 from paytm_lab.verbs.common import Common, Source, opened, run_source
+from paytm_lab.verbs.measured import servers_measured
 
 MAIN_NOTEBOOKS = ("00", "01", "02", "03", "04")
 MARK = ".paytm-lab-report"
@@ -30,6 +35,11 @@ def report(
 ) -> int:
     """Run, audit, execute the notebooks on the run's data, write ``out/index.html``."""
     chosen = _notebooks(notebooks, every_notebook)
+    passing = common.data is None
+    if passing:
+        common = replace(common, data=out / "data")
+    settings = common.settings()
+    preflight.require(settings)  # before an earlier report is removed
     try:
         _clear(out)
         _mark(out)
@@ -38,27 +48,44 @@ def report(
             f"the report cannot be written into {out} ({error.strerror})",
             remedy="Give another folder with --out.",
         ) from error
-    if common.data is None:
-        common = replace(common, data=out / "data")
-    with opened(common) as lab:
-        run = run_source(lab, source, common, "report", in_flight=in_flight)
-        verdict = lab.audit()
-        page = _page(lab, run, frames.verdict_frame(verdict.checks))
-    with bars(common.quiet) as progress:
-        written = build_report(lab.data, page, out, chosen, progress=progress.set)
+    with _removed_from_servers(settings, passing) as removed:
+        with opened(common) as lab:
+            run = run_source(lab, source, common, "report", in_flight=in_flight)
+            verdict = lab.audit()
+            page = _page(lab, run, frames.verdict_frame(verdict.checks))
+        with bars(common.quiet) as progress:
+            written = build_report(lab.data, page, out, chosen, progress=progress.set)
     if common.as_json:
         print_json({"report": str(written.index), "run": run.to_dict(), "audit": verdict.to_dict()})
     else:
         say(str(run))
         say(f"money verdict: {verdict.verdict}")
         say(f"report: {written.index}")
-        note(
-            "look at it: open the file in a browser\n"
-            "next: make lab (the notebooks by hand) | paytm-lab fault shard-2 down |"
-            " paytm-lab report --transfers FILE.csv",
-            common.quiet,
-        )
+        if removed:
+            note("its lab was removed from the servers; one given by --data stays", common.quiet)
+        note("look at it: open the file in a browser", common.quiet)
+        hints = " | ".join(how for _, how in next_steps(run.profile)[:3])
+        note(f"next: {hints}", common.quiet)
     return verdict.exit_code
+
+
+@contextmanager
+def _removed_from_servers(settings: Settings, passing: bool) -> Iterator[bool]:
+    """On servers nothing of a report's own lab may outlive the report, however it ends: nobody
+    would look for it. In files it stays in the report's folder. Yields whether it is removed.
+    """
+    removed = (
+        passing
+        and settings.profile == "servers"
+        and settings.source("namespace") == "default"  # one that somebody named is theirs
+    )
+    if removed and wiring.stored_shards(settings) is not None:
+        wiring.remove(settings)  # of a report that was killed
+    try:
+        yield removed
+    finally:
+        if removed:
+            wiring.remove(settings)
 
 
 def _page(lab: Lab, run: RunResult, verdict: Any) -> RunData:
@@ -74,7 +101,8 @@ def _page(lab: Lab, run: RunResult, verdict: Any) -> RunData:
         posting_s=run.posting_s,
         drained_s=run.drained_s,
         review_threshold=lab.settings.review_score,
-        facts={name.replace("_", " "): str(value) for name, value in run.notes.items()},
+        facts={name.replace("_", " "): str(value) for name, value in run.notes.items()}
+        | servers_measured(lab),
     )
 
 
