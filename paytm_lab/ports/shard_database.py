@@ -172,6 +172,9 @@ class ShardDatabase(Protocol):
     def outbox_rows(self) -> int:
         """How many outbox rows wait; maybe a few rows off, but never zero when rows wait."""
 
+    def stored_bytes(self) -> int:
+        """What tables and indexes take, in bytes of whole pages; logs are not counted."""
+
     def ping(self) -> float:
         """Milliseconds of one round trip; ShardUnavailable when the shard does not answer."""
 

@@ -25,6 +25,7 @@ from paytm_lab.stack.servers import Server
 
 GRACE_S = 30.0
 READY_WAIT_S = 120.0
+FREEZE_S_MAX = 5.0
 LOCK_WAIT_S_MAX = 180.0
 MIB = 1 << 20
 READY, STARTING, SILENT, FROZEN = "ready", "starting", "no answer", "frozen"
@@ -162,8 +163,15 @@ class Stack:
                 processes.gone(process, GRACE_S)
 
     def freeze(self, name: str) -> None:
-        """SIGSTOP: it holds its connections and answers nothing. Unavailable if it does not run."""
-        self._signal(name, signal.SIGSTOP)
+        """SIGSTOP: it holds its connections and answers nothing. Unavailable if it does not run, or
+        is not seen to stop.
+        """
+        process = self._signal(name, signal.SIGSTOP)
+        give_up_at = time.monotonic() + FREEZE_S_MAX
+        while process.status() != psutil.STATUS_STOPPED:  # its threads run on for a moment
+            if time.monotonic() > give_up_at:
+                raise self.failure([self.server(name)], "does not stop")
+            time.sleep(0.001)
 
     def thaw(self, name: str) -> None:
         """SIGCONT. Unavailable if it does not run."""
@@ -190,12 +198,13 @@ class Stack:
         )
         return Unavailable(f"{', '.join(server.name for server in failed)} {how}{words}")
 
-    def _signal(self, name: str, number: signal.Signals) -> None:
+    def _signal(self, name: str, number: signal.Signals) -> psutil.Process:
         server = self.server(name)
         process = self._process(server)
         if process is None:
             raise self.failure([server], "does not run")
         process.send_signal(number)
+        return process
 
     def _start(self, server: Server) -> int:
         process = self._process(server)

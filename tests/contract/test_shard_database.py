@@ -544,6 +544,13 @@ def test_the_outbox_is_read_in_order_and_deleted_by_id(shard: ShardDatabase) -> 
     assert [row.event_id for row in shard.read_outbox(99)] == [f"event-{n}" for n in range(4, 10)]
 
 
+def test_what_is_stored_takes_bytes(shard: ShardDatabase) -> None:
+    before = shard.stored_bytes()
+    body = '{"text":"' + "x" * 1_000 + '"}'
+    insert(shard, "outbox_events", [outbox_row(n, body) for n in range(400)])
+    assert 400_000 < shard.stored_bytes() - before < 4_000_000
+
+
 def test_only_the_named_outbox_rows_go(shard: ShardDatabase) -> None:
     insert(shard, "outbox_events", [outbox_row(n) for n in range(6)])
     ids = [row.id for row in shard.read_outbox(99)]

@@ -68,6 +68,10 @@ class FaultyShardDatabase:
         self._require_up()
         return self.inner.outbox_rows()
 
+    def stored_bytes(self) -> int:
+        self._require_up()
+        return self.inner.stored_bytes()
+
     def ping(self) -> float:
         self._require_up()
         return self.inner.ping()

@@ -260,6 +260,14 @@ class EmbeddedShardDatabase:
             raise translate(error, self.place) from error
         return int(rows)
 
+    def stored_bytes(self) -> int:
+        with self.read() as connection:
+            pages, free, size = (
+                int(connection.exec_driver_sql(f"PRAGMA {name}").scalar_one())
+                for name in ("page_count", "freelist_count", "page_size")
+            )
+        return (pages - free) * size
+
     def ping(self) -> float:
         started = time.perf_counter()
         with self.read() as connection:

@@ -98,7 +98,7 @@ class KafkaEventLog:
         place = ", ".join(missing)
         give_up_at_s = time.monotonic() + TOPICS_S_MAX
         # One that exists and is not to be seen has just been made elsewhere, or is being deleted.
-        while not self._admin.ask(place, create):
+        while not self._admin.ask(place, create, TOPICS_S_MAX):
             if time.monotonic() > give_up_at_s:
                 raise Unavailable("Kafka does not make the topics", place=place)
             time.sleep(_LOOK_AGAIN_S)
@@ -228,7 +228,7 @@ class KafkaEventLog:
             return not there
 
         give_up_at_s = time.monotonic() + TOPICS_S_MAX
-        while not self._admin.ask("drop", delete) and wait:
+        while not self._admin.ask("drop", delete, TOPICS_S_MAX) and wait:
             if time.monotonic() > give_up_at_s:
                 raise Unavailable("Kafka does not delete the topics", place=self._servers.text)
         self._partitions.clear()

@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
@@ -99,8 +100,9 @@ class Names:
 
 
 class Shared(Generic[_C]):
-    """One client for all threads, made by ``make`` when it is first needed. Who waited for another
-    thread's attempt shares its failure, so that many do not wait one after the other.
+    """One client for all threads, made by ``make`` when it is first needed. Who comes while another
+    thread tries to make it shares what comes of that attempt, so that many do not wait one after
+    the other.
     """
 
     def __init__(self, servers: Servers, make: Callable[[], _C]) -> None:
@@ -108,8 +110,7 @@ class Shared(Generic[_C]):
         self._make = make
         self._lock = threading.Lock()
         self._client: _C | None = None
-        self._failed_at_s = float("-inf")
-        self._failure = Unavailable("")
+        self._attempt: Future[_C] | None = None
         self.closed = threading.Event()
 
     def get(self) -> tuple[_C, bool]:
@@ -117,24 +118,36 @@ class Shared(Generic[_C]):
         client = self._client
         if client is not None:
             return client, False
-        asked_at_s = time.monotonic()
         with self._lock:
             if self.closed.is_set():
                 raise Unavailable("the event log is closed", place=self._servers.text)
             if self._client is not None:
                 return self._client, False
-            if self._failed_at_s > asked_at_s:
-                raise Unavailable(
-                    self._failure.message, place=self._failure.place, remedy=self._failure.remedy
-                )
-            try:
-                self._servers.require_reachable()
-                with translated(self._servers.text):
-                    self._client = self._make()
-            except Unavailable as error:
-                self._failure, self._failed_at_s = error, time.monotonic()
+            attempt, mine = self._attempt, self._attempt is None
+            if attempt is None:
+                attempt = self._attempt = Future()
+        if mine:
+            self._try(attempt)
+        try:
+            return attempt.result(), True  # bounded: an attempt is
+        except Unavailable as error:
+            if mine:
                 raise
-            return self._client, True
+            raise Unavailable(error.message, place=error.place, remedy=error.remedy) from error
+
+    def _try(self, attempt: Future[_C]) -> None:
+        try:
+            self._servers.require_reachable()
+            with translated(self._servers.text):
+                client = self._make()
+        except BaseException as error:
+            with self._lock:
+                self._attempt = None
+            attempt.set_exception(error)
+        else:
+            with self._lock:
+                self._client, self._attempt = client, None
+            attempt.set_result(client)
 
     def drop(self, client: _C) -> bool:
         """The next one who asks gets a new one. False where somebody else dropped it."""
@@ -148,6 +161,10 @@ class Shared(Generic[_C]):
         """Nobody gets one any more. Returns the one that is left."""
         self.closed.set()
         with self._lock:
+            attempt = self._attempt
+        if attempt is not None:
+            wait([attempt])
+        with self._lock:
             client, self._client = self._client, None
             return client
 
@@ -157,22 +174,27 @@ class Admin:
 
     A client that was in use while the broker was away may stay dead when the broker is back, so
     after a failure at once the question is put once more, through a new client. A broker that has
-    just started, or makes its first group, says "not yet" for a while: that is waited for.
+    just started, or makes its first group, says "not yet" for a while: that is waited for, and by
+    those with ``patience_s`` a broker that is too busy to answer in time, too.
     """
 
     def __init__(self, servers: Servers) -> None:
         self._client = Shared(servers, lambda: KafkaAdminClient(**servers.options))
 
-    def ask(self, place: str, question: Callable[[KafkaAdminClient], _T]) -> _T:
+    def ask(
+        self, place: str, question: Callable[[KafkaAdminClient], _T], patience_s: float = 0.0
+    ) -> _T:
         """The question must be one that does no harm when asked twice."""
         give_up_at_s = time.monotonic() + NOT_YET_S_MAX
+        patient_until_s = time.monotonic() + patience_s
         renewed = False
         while True:
             client, fresh = self._client.get()
             began_s = time.monotonic()
             try:
                 return question(client)
-            except kafka.KafkaError as error:
+            except (kafka.KafkaError, RuntimeError) as raised:
+                error = _named(raised)
                 meant = core_error(error, place)
                 now_s = time.monotonic()
                 at_once = now_s - began_s < REACH_S_MAX
@@ -185,12 +207,23 @@ class Admin:
                     if at_once and not fresh and not renewed:
                         renewed = True
                         continue
-                raise meant from error
+                    if not at_once and now_s < patient_until_s:
+                        continue
+                raise meant from raised
 
     def close(self) -> None:
         client = self._client.close()
         if client is not None:
             _close(client)
+
+
+def _named(error: Exception) -> kafka.KafkaError:
+    """The client has no name for a cluster whose controller changes just now."""
+    if isinstance(error, kafka.KafkaError):
+        return error
+    if "controller" in str(error):
+        return kafka.NotControllerError(str(error))
+    raise error
 
 
 def _says_not_yet(error: kafka.KafkaError) -> bool:

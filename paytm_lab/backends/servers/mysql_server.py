@@ -64,6 +64,7 @@ def session_sql(isolation: str) -> str:
         f" innodb_lock_wait_timeout = {LOCK_WAIT_S},"
         f" lock_wait_timeout = {2 * LOCK_WAIT_S},"  # for a table's definition; a year by default
         f" group_concat_max_len = {_GROUP_CONCAT_BYTES_MAX},"
+        " information_schema_stats_expiry = 0,"  # sizes of tables as they are, not of yesterday
         # Rows are locked in the order in which the index is read; this would sort them anew.
         " optimizer_switch = 'mrr=off'"
     )

@@ -177,6 +177,14 @@ class MySqlShardDatabase:
     def outbox_rows(self) -> int:
         return int(self._alone(_OUTBOX_SPAN)[0][0])
 
+    def stored_bytes(self) -> int:
+        self._alone(f"ANALYZE NO_WRITE_TO_BINLOG TABLE {', '.join(self._metadata.tables)}")
+        rows = self._alone(
+            "SELECT SUM(data_length + index_length) FROM information_schema.tables"
+            " WHERE table_schema = DATABASE()"
+        )
+        return int(rows[0][0])
+
     def ping(self) -> float:
         started = time.perf_counter()
         try:
