@@ -13,6 +13,8 @@ NOTEBOOKS := $(addprefix notebooks/,00_start_here.ipynb 01_routing.ipynb 02_ledg
 # The tests' own servers: other ports than the ones a developer's own may have.
 TEST_STACK := build/stack
 TEST_PORTS := 10000
+# Tests of whole processes on a running stack; valid on both profiles, too long for `make test`.
+ON_STACK := tests/path/test_several_processes.py tests/path/test_report_profiles.py
 BENCHES := engine routing outbox pipeline audit report
 
 .DEFAULT_GOAL := help
@@ -32,13 +34,13 @@ report: env ## run the embedded lab and write build/report/index.html
 	@$(BIN)/paytm-lab report $(ARGS)
 
 test: check ## everything that needs no server
-	$(PYTEST) --ignore tests/stack $(ARGS)
+	$(PYTEST) --ignore tests/stack $(addprefix --ignore ,$(ON_STACK)) $(ARGS)
 	$(NBVAL) $(NOTEBOOKS)
 
 test-stack: export PAYTM_LAB_STACK_DIR := $(CURDIR)/$(TEST_STACK)
 test-stack: env ## the same contracts and path on the real servers, which it starts (and gets)
 	$(BIN)/paytm-lab stack up --fetch --port-offset $(TEST_PORTS)
-	@$(PYTEST) --profile servers tests/contract tests/path/test_profiles.py $(ARGS); tested=$$?; \
+	@$(PYTEST) --profile servers tests/contract tests/path/test_profiles.py $(ON_STACK) $(ARGS); tested=$$?; \
 	$(BIN)/paytm-lab stack down; exit $$tested
 	$(PYTEST) tests/stack $(ARGS)  # these kill servers: each module starts its own
 

@@ -286,12 +286,15 @@ def consume(
 def fault(
     target: Annotated[
         str | None,
-        typer.Argument(help="shard-N, process, relay, consumer-NAME, payment_events, cache."),
+        typer.Argument(
+            help="shard-N, process, relay, consumer-NAME, payment_events, cache, event-log,"
+            " coordination, wide-store."
+        ),
     ] = None,
     kind: Annotated[
         str | None,
         typer.Argument(
-            help="down, slow, lost-commit, crash-after-leg-a, stopped, dead, poison, gone ..."
+            help="down, frozen, gone, slow, lost-commit, crash-after-leg-a, stopped, dead, poison."
         ),
     ] = None,
     seconds: Annotated[
@@ -303,7 +306,11 @@ def fault(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Break something by name under load: see it, heal it, audit. Without a name: the faults."""
+    """Break something by name under load: see it, heal it, audit. Without a name: the faults.
+
+    With --profile servers, `down`, `frozen` and `gone` stop real servers of `paytm-lab stack up`,
+    for everybody who uses that stack. Ctrl-C heals, too; `stack up` after a kill -9 of this verb.
+    """
     from paytm_lab.verbs import fault as verb
 
     with errors_in_words(as_json):

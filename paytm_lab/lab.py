@@ -592,7 +592,7 @@ class Lab:
     def fault(self, target: str, kind: str) -> Iterator[faults.FaultKind]:
         """Break something by name (see ``paytm-lab fault``); it heals when the block ends."""
         fault = faults.find(target, kind)
-        heal = fault.set(self.system, target)
+        heal = wiring.set_fault(self.system, fault, target)
         try:
             yield fault
         finally:

@@ -254,16 +254,10 @@ def _event_row(seen: _Seen) -> Row:
 
 def _hour_row(seen: _Seen) -> Row:
     data = seen.data
-    row: Row = {
+    return {
         "hour": data.at_us // HOUR_US,
         "bucket": seen.record.partition,
         "at_us": data.at_us,
         "payment_id": data.payment_id,
         "type": seen.type,
-        "amount": data.amount_paise,
     }
-    if isinstance(data, PaymentData):
-        row |= {"kind": data.kind, "from_shard": data.from_shard, "to_shard": data.to_shard}
-    else:
-        row |= {"kind": data.decision, "from_shard": -1, "to_shard": -1}
-    return row

@@ -25,10 +25,10 @@ WIDE_TABLES: tuple[WideTable, ...] = (
             "log_offset": "bigint",
         },
     ),
-    # The same events by hour of business time, one wide partition per hour and bucket (the log's
-    # partition number, which spreads a busy hour). ``hour``: hours since 1970 UTC. ``kind``: the
-    # payment's kind, or a fraud event's decision. ``amount`` in paise. Shards are -1 for fraud
-    # events.
+    # Which events an hour of business time had, in order: an index into the table above, whose key
+    # each row ends with. One wide partition per hour and bucket (the log's partition number, which
+    # spreads a busy hour), so that a batch of events is a few writes. ``hour``: hours since 1970
+    # UTC.
     WideTable(
         EVENTS_BY_HOUR,
         ("hour", "bucket"),
@@ -39,10 +39,6 @@ WIDE_TABLES: tuple[WideTable, ...] = (
             "at_us": "bigint",
             "payment_id": "text",
             "type": "text",
-            "kind": "text",
-            "amount": "bigint",
-            "from_shard": "bigint",
-            "to_shard": "bigint",
         },
     ),
     # Totals of one partition of the log, all in one wide partition, so that they and the offset

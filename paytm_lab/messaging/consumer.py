@@ -24,6 +24,8 @@ RECORDS_MAX = 500
 ATTEMPTS_MAX = 3
 BACKOFF_S_MIN = 0.05
 BACKOFF_S_MAX = 2.0
+GATHER_POLLS_MAX = 8
+GATHER_POLL_S = 0.02
 HANDLED = "consumer:handled"  # the fault point between handling and commit
 _logger = logging.getLogger(__name__)
 
@@ -74,7 +76,8 @@ class ConsumerRunner:
     are tried once each, down to the single record.
 
     After a poll that was less than half full the next one waits ``gather_s``, so that what arrives
-    meanwhile is handled together: worth it where twice the records are not twice the work.
+    meanwhile is handled together: worth it where twice the records are not twice the work. Then it
+    polls until it has all, since a client that fetches ahead answers first with what it found then.
 
     Faults: ``fault`` is called with the name of each fault point (``HANDLED``) and may raise, as a
     crash there would; while ``paused`` is true a step does nothing, as if the process hung;
@@ -140,8 +143,8 @@ class ConsumerRunner:
             if not records:
                 return 0
             self._pending.append(_Chunk(records, 0, self._attempts_max))
-            if self._gather_s > 0 and 2 * len(records) < self._records_max:
-                self._gather_until_s = self._clock.monotonic_s() + self._gather_s
+            if self._gather_s > 0:
+                self._gather(consumer, records)
         done = 0
         while self._pending:
             records = self._pending[0].records
@@ -156,6 +159,23 @@ class ConsumerRunner:
             slow_until_s = self._clock.monotonic_s() + self.slow_s_per_record * done
             self._not_before_s = max(self._not_before_s, slow_until_s)
         return done
+
+    def _gather(self, consumer: LogConsumer, records: list[Record]) -> None:
+        """Add what else is there by now. An error leaves what was polled before it to be handled;
+        the next poll meets it again.
+        """
+        for _ in range(GATHER_POLLS_MAX):
+            if len(records) >= self._records_max:
+                return
+            try:
+                more = consumer.poll(self._records_max - len(records), GATHER_POLL_S)
+            except (Unavailable, StoreError):
+                break
+            if not more:
+                break
+            records += more
+        if 2 * len(records) < self._records_max:
+            self._gather_until_s = self._clock.monotonic_s() + self._gather_s
 
     def _drop_lost(self, consumer: LogConsumer) -> None:
         """What another member reads now is not ours to handle."""

@@ -186,18 +186,20 @@ class NotificationConsumer:
         claims = self._store.insert_if_absent(
             CLAIMS,
             [
-                {"bucket": w.message.payment_id[:_BUCKET_LENGTH], "notification_id": id_}
-                for id_, w in wanted.items()
+                {"bucket": bucket, "notification_id": id_}
+                for bucket, id_ in map(notification_key, wanted)
             ],
         )
         if all(claims):
             return 0
         old = [w for w, is_new in zip(wanted.values(), claims, strict=True) if not is_new]
-        rows = self._store.fetch(NOTIFICATIONS, [(w.message.notification_id,) for w in old])
+        rows = self._store.fetch(
+            NOTIFICATIONS, [notification_key(w.message.notification_id) for w in old]
+        )
         repeated = 0
         unknown = []
         for w in old:
-            row = rows.get((w.message.notification_id,))
+            row = rows.get(notification_key(w.message.notification_id))
             if row is not None:
                 w.attempts, w.possible_repeat = row["attempts"], row["possible_repeat"]
                 w.claimed_us = row["claimed_at_us"]
@@ -281,6 +283,11 @@ def notification_id(payment_id: str, event_type: str, user_id: str, channel: str
     return f"{payment_id}.{blake2b(text.encode(), digest_size=8).hexdigest()}"
 
 
+def notification_key(id_: str) -> tuple[str, str]:
+    """A notification's key in its two tables: the bucket, and its id."""
+    return id_[:_BUCKET_LENGTH], id_
+
+
 def notification_totals(wide_store: WideStore) -> Counter[tuple[str, str]]:
     """(channel, state) -> notifications, and (channel, 'possible_repeat') -> those; a scan, for
     reports.
@@ -312,8 +319,10 @@ def _want(
 
 def _row(w: _Wanted, ended_us: int) -> Row:
     message = w.message
+    bucket, id_ = notification_key(message.notification_id)
     return {
-        "notification_id": message.notification_id,
+        "bucket": bucket,
+        "notification_id": id_,
         "payment_id": message.payment_id,
         "event_type": w.event_type,
         "user_id": message.user_id,

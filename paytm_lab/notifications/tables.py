@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from paytm_lab.ports.wide_store import WideTable
 
-NOTIFICATIONS = "notifications"
+NOTIFICATIONS = "notifications_by_time"
 CLAIMS = "notification_claims"
 PREFERENCES = "notification_preferences"
 
 WIDE_TABLES: tuple[WideTable, ...] = (
     # One row per notification that somebody tried to send. ``state``: sent, or failed (the provider
     # refused it for good), or unknown (claimed by somebody who died: perhaps sent).
-    # ``possible_repeat`` is 1 where one that was unknown was sent again.
+    # ``possible_repeat`` is 1 where one that was unknown was sent again. ``bucket``: the beginning
+    # of the payment's id, which is its time: the notifications of a few seconds lie together, so
+    # that a batch of them is one or two writes.
     WideTable(
         NOTIFICATIONS,
+        ("bucket",),
         ("notification_id",),
-        (),
         {
+            "bucket": "text",
             "notification_id": "text",
             "payment_id": "text",
             "event_type": "text",
@@ -31,8 +34,9 @@ WIDE_TABLES: tuple[WideTable, ...] = (
         },
     ),
     # Who is first to store a notification's id here sends it. A claim without a row above is the
-    # trace of somebody who died. ``bucket``: the beginning of the payment's id, which is its time:
-    # the claims of a few seconds lie together, so that a batch of them is one or two votes.
+    # trace of somebody who died. A batch of claims is one or two votes, by ``bucket`` as above.
+    # They are a table of their own: a vote draws its time where it is held, a plain write where it
+    # comes from, and of two writes to one column the later counts.
     WideTable(
         CLAIMS,
         ("bucket",),

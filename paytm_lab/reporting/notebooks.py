@@ -3,7 +3,8 @@ errors.
 
 The story is ``execute``: read, check the parameters, run in a kernel of this interpreter, write.
 The kernel is reached over Unix sockets in a folder of its own, so kernels started at once cannot
-collide on ports, and no installed kernel specification is needed or used.
+collide on ports, and no installed kernel specification is needed or used. What a notebook that
+failed left in its temporary folder is shown to ``abandoned``, then removed.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ import shutil
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,7 @@ from paytm_lab.core.errors import InvalidSetting, MalformedFile, NotebookFailed
 from paytm_lab.reporting.export import read_notebook
 
 Progress = Callable[[str, int, int], None]
+Abandoned = Callable[[Path], None]
 KERNEL_STARTS_MAX = 3
 # Longest path of a Unix socket on macOS is 103 bytes; what follows the folder takes under 20.
 _SOCKET_FOLDER_CHARS_MAX = 80
@@ -59,6 +62,10 @@ def no_progress(name: str, done: int, total: int) -> None:
     """Progress that nobody watches."""
 
 
+def no_matter(left: Path) -> None:
+    """For a folder that stands for nothing elsewhere."""
+
+
 def execute(
     notebook: Path,
     out: Path,
@@ -66,14 +73,16 @@ def execute(
     *,
     timeout_s: float = 300.0,
     progress: Progress = no_progress,
+    abandoned: Abandoned = no_matter,
 ) -> Path:
     """Run ``notebook`` with ``parameters`` and write it, with outputs, to ``out``.
 
     ``timeout_s`` bounds each cell. ``progress(name, cells done, cells in all)`` is called after
-    each cell. InvalidSetting: a parameter that the notebook does not have, or of another type than
-    its default. MalformedFile: no notebook, no cell tagged ``parameters``, or one that is not
-    literals only. NotebookFailed: a cell raised or took too long; ``out`` then holds the outputs up
-    to there.
+    each cell, ``abandoned(folder)`` after the kernel's end for each temporary folder that it did
+    not remove: an open lab's, when a cell failed. InvalidSetting: a parameter that the notebook
+    does not have, or of another type than its default. MalformedFile: no notebook, no cell tagged
+    ``parameters``, or one that is not literals only. NotebookFailed: a cell raised or took too
+    long; ``out`` then holds the outputs up to there.
     """
     nb = read_notebook(notebook)
     given = dict(parameters or {})
@@ -82,8 +91,8 @@ def execute(
     for attempt in range(1, KERNEL_STARTS_MAX + 1):
         watch = _Watch(notebook.stem, progress)
         try:
-            with _kernel_folder() as folder:
-                _run(notebook, out, given, watch, folder, timeout_s)
+            with _kernel_folder() as folder, _temporary_folder(abandoned) as temporary:
+                _run(notebook, out, given, watch, (folder, temporary), timeout_s)
             return out
         except PapermillExecutionError as error:
             raise _failed(notebook, out, error.source, error.ename, error.evalue) from None
@@ -105,6 +114,7 @@ def execute_all(
     timeout_s: float = 300.0,
     jobs: int = 2,
     progress: Progress = no_progress,
+    abandoned: Abandoned = no_matter,
 ) -> list[Failure]:
     """Run them all, at most ``jobs`` kernels at once. Failing notebooks do not stop the others;
     they are returned in the order of ``tasks``. Bad parameters raise before any kernel is started.
@@ -116,8 +126,9 @@ def execute_all(
     def one(task: Task) -> Failure | None:
         try:
             execute(
-                task.notebook, task.out, task.parameters, timeout_s=timeout_s, progress=progress
-            )
+                task.notebook, task.out, task.parameters, timeout_s=timeout_s, progress=progress,
+                abandoned=abandoned,
+            )  # fmt: skip
         except NotebookFailed as error:
             return Failure(task, error)
         return None
@@ -227,8 +238,10 @@ def kernel_command() -> list[str]:
     return [sys.executable, "-m", "ipykernel_launcher"]
 
 
-def _kernel_manager(folder: Path) -> type[AsyncKernelManager]:
-    """A kernel manager class (nbclient makes the object) whose files all lie in ``folder``."""
+def _kernel_manager(folder: Path, temporary: Path) -> type[AsyncKernelManager]:
+    """A kernel manager class (nbclient makes the object) whose files all lie in ``folder``, and its
+    kernel's temporary ones in ``temporary``.
+    """
 
     class KernelManager(AsyncKernelManager):
         def __init__(self, **more: Any) -> None:
@@ -240,7 +253,8 @@ def _kernel_manager(folder: Path) -> type[AsyncKernelManager]:
         async def start_kernel(self, **more: Any) -> None:  # type: ignore[override]
             # What a kernel says outside its cells is for the error message, not for the terminal.
             with (folder / "kernel.log").open("wb") as log:
-                own = {"env": kernel_environment(folder), "stdout": log, "stderr": log}
+                environment = {**kernel_environment(folder), "TMPDIR": str(temporary)}
+                own = {"env": environment, "stdout": log, "stderr": log}
                 await super().start_kernel(**{**more, **own})
 
     return KernelManager
@@ -259,12 +273,29 @@ class _kernel_folder:
         shutil.rmtree(self.path, ignore_errors=True)
 
 
+@contextmanager
+def _temporary_folder(abandoned: Abandoned) -> Iterator[Path]:
+    """Where a kernel puts temporary files: beside ours, and gone with it."""
+    folder = Path(tempfile.mkdtemp(prefix="paytm-lab-notebook-"))
+    try:
+        yield folder
+    finally:
+        for left in sorted(path for path in folder.iterdir() if path.is_dir()):
+            abandoned(left)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 _registering = threading.Lock()
 _SILENT = logging.NullHandler()
 
 
 def _run(
-    notebook: Path, out: Path, given: dict[str, Any], watch: _Watch, folder: Path, timeout_s: float
+    notebook: Path,
+    out: Path,
+    given: dict[str, Any],
+    watch: _Watch,
+    folders: tuple[Path, Path],
+    timeout_s: float,
 ) -> None:
     with _registering:
         papermill_engines.register(_ENGINE, _Engine)
@@ -282,7 +313,7 @@ def _run(
         start_timeout=120,
         execution_timeout=max(1, round(timeout_s)),
         watch=watch,
-        kernel_manager_class=_kernel_manager(folder),
+        kernel_manager_class=_kernel_manager(*folders),
         resources={"metadata": {"path": str(notebook.resolve().parent)}},
     )
 

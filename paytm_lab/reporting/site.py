@@ -22,7 +22,15 @@ from paytm_lab.reporting import frames
 from paytm_lab.reporting.charts import Charts
 from paytm_lab.reporting.export import ExportedPage, export_notebook
 from paytm_lab.reporting.look import count, rupees, share
-from paytm_lab.reporting.notebooks import Failure, Progress, Task, execute_all, no_progress
+from paytm_lab.reporting.notebooks import (
+    Abandoned,
+    Failure,
+    Progress,
+    Task,
+    execute_all,
+    no_matter,
+    no_progress,
+)
 from paytm_lab.reporting.page import Link, chart, navigation, page
 
 _NOT_PAYTM = "paytm_lab is a laboratory. It has no connection with Paytm and moves no real money."
@@ -86,6 +94,7 @@ def build_report(
     *,
     parameters: Mapping[str, Any] | None = None,
     progress: Progress = no_progress,
+    abandoned: Abandoned = no_matter,
     timeout_s: float = 300.0,
     jobs: int = 2,
 ) -> Report:
@@ -93,7 +102,8 @@ def build_report(
 
     Each notebook gets ``data``, ``profile`` and ``seed`` and, on top, ``parameters`` (an unknown
     name is an error). At most ``jobs`` kernels run at once. ``progress(name, done, total)`` is
-    called from several threads, once a cell. When a notebook fails, its page (with the error) and
+    called from several threads, once a cell; ``abandoned(folder)`` for each lab that a failing
+    notebook left open in a temporary folder. When a notebook fails, its page (with the error) and
     the rest of the site are written all the same, then NotebookFailed is raised. Executed notebooks
     lie in ``out/notebooks``.
     """
@@ -104,7 +114,9 @@ def build_report(
         for path in notebooks
     ]
     _give_back_memory()
-    failures = execute_all(tasks, timeout_s=timeout_s, jobs=jobs, progress=progress)
+    failures = execute_all(
+        tasks, timeout_s=timeout_s, jobs=jobs, progress=progress, abandoned=abandoned
+    )
     pages = export_all([task.out for task in tasks if task.out.exists()], out)
     index = build_site(out, pages, run, failures)
     if failures:

@@ -16,7 +16,7 @@ from paytm_lab.core.ids import payment_id_text
 from paytm_lab.core.money import format_rupees
 from paytm_lab.fraud.tables import FEATURES
 from paytm_lab.ledger import queries
-from paytm_lab.notifications.consumer import notification_id
+from paytm_lab.notifications.consumer import notification_id, notification_key
 from paytm_lab.notifications.tables import NOTIFICATIONS
 from paytm_lab.ports.event_log import EventLog
 from paytm_lab.ports.shard_database import PaymentRow, ShardDatabase
@@ -174,7 +174,7 @@ def _fraud_steps(payment: str, wide_store: WideStore) -> list[Step]:
 
 def _notification_steps(payment: str, row: PaymentRow, wide_store: WideStore) -> list[Step]:
     wanted = [
-        (notification_id(payment, event_type, user, channel),)
+        notification_key(notification_id(payment, event_type, user, channel))
         for event_type in _NOTIFIED
         for user in (row.from_user_id, row.to_user_id)
         for channel in ("email", "sms", "push")

@@ -1,6 +1,9 @@
 """Named faults: what breaks, what one will see, how it heals. The same names on both profiles.
 
-lab.fault("shard-2", "down")        paytm-lab fault shard-2 down
+lab.fault("shard-2", "down")        paytm-lab fault shard-2 down --profile servers
+
+Those that have a ``signal`` stop a real server's process on the servers profile (stack/faults.py);
+all others, and all on the embedded one, are set in this process (fault_setters.py).
 """
 
 from __future__ import annotations
@@ -10,12 +13,10 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from paytm_lab.core.errors import BadInput
-from paytm_lab.ledger.shard_writer import SimulatedCrash
-from paytm_lab.ports.event_log import Message
+from paytm_lab.simulation import fault_setters
+from paytm_lab.simulation.fault_setters import SLOW_COMMIT_S, SLOW_CONSUMER_S, Heal
 
-Heal = Callable[[], None]
-SLOW_COMMIT_S = 0.05
-SLOW_CONSUMER_S = 0.005
+KILL, STOP = "SIGKILL", "SIGSTOP"
 CRASH_POINTS = {
     "crash-before-commit": "writer:before_commit",
     "crash-after-commit": "writer:committed",
@@ -59,123 +60,17 @@ def crash_at(
 
 
 class FaultKind(NamedTuple):
-    """``target``: 'shard' stands for any 'shard-N', 'consumer' for any 'consumer-NAME'."""
+    """``target``: 'shard' stands for any 'shard-N', 'consumer' for any 'consumer-NAME'. ``set``:
+    in this process. ``signal``: what the real server gets on the servers profile; '' where the
+    fault is set in this process there too.
+    """
 
     target: str
     kind: str
     sight: str
     heals: str
     set: Callable[[Any, str], Heal]
-
-
-def _shard(system: Any, target: str) -> Any:
-    number = target.removeprefix("shard-")
-    if not number.isdecimal() or int(number) not in system.switches:
-        raise BadInput(
-            f"{target!r} is not a shard of this lab",
-            remedy=f"Name one of {', '.join(f'shard-{n}' for n in system.switches)}.",
-        )
-    return system.switches[int(number)]
-
-
-def _shard_down(system: Any, target: str) -> Heal:
-    switch = _shard(system, target)
-    switch.down = True
-    return switch.heal  # type: ignore[no-any-return]
-
-
-def _shard_slow(system: Any, target: str) -> Heal:
-    switch = _shard(system, target)
-    switch.slow_s = SLOW_COMMIT_S
-    return switch.heal  # type: ignore[no-any-return]
-
-
-def _lost_commit(system: Any, target: str) -> Heal:
-    switch = _shard(system, target)
-    switch.lose_commits = 1
-    return switch.heal  # type: ignore[no-any-return]
-
-
-def _lost_commit_down(system: Any, target: str) -> Heal:
-    heal = _lost_commit(system, target)
-    _shard(system, target).then_down = True
-    return heal
-
-
-def _crash(point: str) -> Callable[[Any, str], Heal]:
-    def set_fault(system: Any, target: str) -> Heal:
-        def crash() -> None:
-            system.fault_points.pop(point, None)
-            system.crash(point)
-            raise SimulatedCrash(point)
-
-        system.fault_points[point] = crash
-
-        def heal() -> None:
-            system.fault_points.pop(point, None)
-
-        return heal
-
-    return set_fault
-
-
-def _relay_stopped(system: Any, target: str) -> Heal:
-    relays = [leading.relay for leading in system.relays.values()]
-
-    def pause(paused: bool) -> None:
-        for relay in relays:
-            relay.paused = paused
-
-    pause(True)
-    return lambda: pause(False)
-
-
-def _runner(system: Any, target: str) -> Any:
-    name = target.removeprefix("consumer-")
-    if name not in system.runners:
-        raise BadInput(
-            f"{target!r} is not a consumer of this lab",
-            remedy=f"Name one of {', '.join(f'consumer-{n}' for n in system.runners)}.",
-        )
-    return system.runners[name]
-
-
-def _consumer_slow(system: Any, target: str) -> Heal:
-    runner = _runner(system, target)
-    runner.slow_s_per_record = SLOW_CONSUMER_S
-
-    def heal() -> None:
-        runner.slow_s_per_record = 0.0
-
-    return heal
-
-
-def _consumer_dead(system: Any, target: str) -> Heal:
-    runner = _runner(system, target)
-    runner.paused = True
-
-    def heal() -> None:
-        runner.paused = False
-
-    return heal
-
-
-def _poison(system: Any, target: str) -> Heal:
-    system.log.append([Message(target, "poison", b'{"not": an event')])
-    return _nothing
-
-
-def _cache_gone(system: Any, target: str) -> Heal:
-    system.cache.available = False
-
-    def heal() -> None:
-        system.cache.available = True
-
-    return heal
-
-
-def _nothing() -> None:
-    """A poison message needs no healing: it is set aside."""
+    signal: str = ""
 
 
 FAULTS: tuple[FaultKind, ...] = (
@@ -184,21 +79,31 @@ FAULTS: tuple[FaultKind, ...] = (
         "payments that touch the shard get 503 (shard_unavailable) at once; others go on; payments"
         " on their way to it stay PENDING",
         "when the shard answers again, recovery completes what was PENDING",
-        _shard_down,
+        fault_setters.shard_down,
+        KILL,
+    ),
+    FaultKind(
+        "shard", "frozen",
+        "the shard takes connections and answers nothing: payments that touch it wait for a time"
+        " limit of seconds, hear 503 or 504 (outcome_unknown), then 503 at once; others go on",
+        "when it thaws, recovery completes what was PENDING; a repeat with the same key answers the"
+        " first outcome",
+        fault_setters.shard_frozen,
+        STOP,
     ),
     FaultKind(
         "shard", "slow",
         f"every commit of the shard takes {SLOW_COMMIT_S * 1e3:.0f} ms longer: batches grow,"
         " latency of payments that touch it rises, the others keep theirs",
         "at once when the fault ends",
-        _shard_slow,
+        fault_setters.shard_slow,
     ),
     FaultKind(
         "shard", "lost-commit",
         "one commit happens but its answer is lost: the writer looks which rows exist and answers"
         " from them; nobody notices, nothing is posted twice",
         "by itself: the batch runs again and finds its own rows",
-        _lost_commit,
+        fault_setters.lost_commit,
     ),
     FaultKind(
         "shard", "lost-commit-down",
@@ -206,14 +111,14 @@ FAULTS: tuple[FaultKind, ...] = (
         " with the payment id",
         "when the shard is back, a repeat with the same key answers the first outcome; recovery"
         " finishes the rest",
-        _lost_commit_down,
+        fault_setters.lost_commit_down,
     ),
     *(
         FaultKind(
             "process", kind,
             f"the process dies at {point}: callers in flight hear nothing, money may be in transit",
             "opening the lab again recovers: every PENDING payment is completed or given back",
-            _crash(point),
+            fault_setters.crash(point),
         )
         for kind, point in CRASH_POINTS.items()
     ),
@@ -222,34 +127,60 @@ FAULTS: tuple[FaultKind, ...] = (
         "payments go on, outboxes grow, consumers see nothing new; past outbox_rows_max new"
         " payments get 503 (outbox_full)",
         "when the relay runs again the outboxes drain in order",
-        _relay_stopped,
+        fault_setters.relay_stopped,
     ),
     FaultKind(
         "consumer", "slow",
         f"its lag grows: {SLOW_CONSUMER_S * 1e3:.0f} ms a record; payments are not slowed",
         "when it is fast again it catches up",
-        _consumer_slow,
+        fault_setters.consumer_slow,
     ),
     FaultKind(
         "consumer", "dead",
         "its lag grows by every event; what it does (scores, dashboards, notifications) stands"
         " still; payments go on",
         "when it is back it continues at its committed offsets; nothing is handled twice in effect",
-        _consumer_dead,
+        fault_setters.consumer_dead,
     ),
     FaultKind(
         "payment_events", "poison",
         "one message that is no event: each consumer tries it a bounded number of times, then sets"
         " it aside in payment_events.dead_letter; the messages behind it are not held up for good",
         "by itself; the dead letter stays to be looked at",
-        _poison,
+        fault_setters.poison,
     ),
     FaultKind(
         "cache", "gone",
         "velocity counts and last scores are away: with the gate `after` payments are not touched,"
         " with `before` each becomes what scorer_down says (review); the cache never decides money",
         "when the cache is back counts start anew",
-        _cache_gone,
+        fault_setters.cache_gone,
+        KILL,
+    ),
+    FaultKind(
+        "event-log", "gone",
+        "payments go on, outboxes grow, consumers see nothing new; past outbox_rows_max new"
+        " payments get 503 (outbox_full)",
+        "when the log is back the outboxes drain in order and consumers go on at their committed"
+        " offsets; what comes twice counts once",
+        fault_setters.event_log_gone,
+        KILL,
+    ),
+    FaultKind(
+        "coordination", "gone",
+        "payments go on by the shard map in memory; who led a relay or recovery no longer does, so"
+        " that outboxes grow; no lab can be opened",
+        "when it is back leaders are found anew and the outboxes drain",
+        fault_setters.coordination_gone,
+        KILL,
+    ),
+    FaultKind(
+        "wide-store", "gone",
+        "payments go on; fraud, analytics and notifications keep their batch and try it again, so"
+        " that their lag grows: no features, totals or notifications are stored",
+        "when it is back they catch up by themselves: features arrive late, none is missing",
+        fault_setters.wide_store_gone,
+        KILL,
     ),
 )  # fmt: skip
 
@@ -265,9 +196,9 @@ def find(target: str, kind: str) -> FaultKind:
 def require_target(system: Any, target: str) -> None:
     """BadInput where the lab has no such shard or consumer."""
     if target.startswith("shard"):
-        _shard(system, target)
+        fault_setters.switch_of(system, target)
     elif target.startswith("consumer"):
-        _runner(system, target)
+        fault_setters.runner_of(system, target)
 
 
 def faults_of(target: str) -> list[FaultKind]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import secrets
@@ -16,21 +17,30 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from paytm_lab.core.errors import BadInput, OutcomeUnknown, PaytmLabError
+from paytm_lab import wiring
+from paytm_lab.core.errors import (
+    BadInput,
+    OutcomeUnknown,
+    PaytmLabError,
+    StoreError,
+    Unavailable,
+)
 from paytm_lab.core.ids import parse_payment_id
 from paytm_lab.lab import Lab
 from paytm_lab.ledger import queries
 from paytm_lab.ledger.operations import Outcome, PaymentRequest, Result
 from paytm_lab.simulation import faults
+from paytm_lab.stack.faults import server_name
 from paytm_lab.terminal import note, print_audit, print_json, say, table
-from paytm_lab.verbs.common import Common, opened
+from paytm_lab.verbs.common import Common, on_profile, opened
+from paytm_lab.verbs.ending import told_to_end
 
 USERS = 400
 OPENING_PAISE = 10**8
 OFFERED_PER_S = 200
 BEFORE_S = 1.0
 AFTER_S = 2.0
-BUCKET_S = 0.5
+BACKLOG_EVERY_S = 0.1
 CHILD_USERS = USERS + 40
 CHILD_PAYMENTS = 20_000
 ACKS_BEFORE_CRASH = 300
@@ -43,8 +53,23 @@ def fault(common: Common, target: str | None, kind: str | None, seconds: float) 
     found = faults.find(target, kind)
     if common.data is None:
         with tempfile.TemporaryDirectory(prefix="paytm_lab-fault-") as folder:
-            return _on(replace(common, data=Path(folder)), found, target, seconds)
+            own = replace(common, data=Path(folder))
+            try:
+                return _on(own, found, target, seconds)
+            finally:
+                _remove(own)
     return _on(common, found, target, seconds)
+
+
+def _remove(common: Common) -> None:
+    """What the lab in a temporary folder has on the servers."""
+    settings = common.settings()
+    if settings.source("namespace") != "default":  # one that somebody named is theirs
+        return
+    try:
+        wiring.remove(settings)
+    except PaytmLabError as error:
+        note(f"the namespace {settings.namespace} stays on the servers: {error}", common.quiet)
 
 
 def _list(common: Common, target: str | None) -> int:
@@ -54,6 +79,7 @@ def _list(common: Common, target: str | None) -> int:
         {
             "target": names.get(fault.target, fault.target),
             "fault": fault.kind,
+            "on servers": f"{fault.signal} to it" if fault.signal else "in this process",
             "what one sees": fault.sight,
             "how it heals": fault.heals,
         }
@@ -67,11 +93,13 @@ def _list(common: Common, target: str | None) -> int:
 
 
 def _on(common: Common, found: faults.FaultKind, target: str, seconds: float) -> int:
-    seed = common.settings().seed
-    common = replace(common, seed=secrets.randbelow(2**32) if seed is None else seed)
+    settings = common.settings()
+    seed = secrets.randbelow(2**32) if settings.seed is None else settings.seed
+    common = replace(common, seed=seed)
+    on_server = found.signal if settings.profile == "servers" else ""
     note(
         f"seed {common.seed}; to repeat: paytm-lab fault {target} {found.kind}"
-        f" --seconds {seconds:g} --seed {common.seed}\n"
+        f" --seconds {seconds:g} --seed {common.seed}{on_profile(settings.profile)}\n"
         f"{target} {found.kind}: {found.sight}.\nheals: {found.heals}.",
         common.quiet,
     )
@@ -84,24 +112,51 @@ def _on(common: Common, found: faults.FaultKind, target: str, seconds: float) ->
         load = _Load(lab)
         load.start()
         load.run_for("before", BEFORE_S)
-        with lab.fault(target, found.kind):
-            load.run_for("during", seconds)
+        if on_server:
+            note(
+                f"{on_server} to {server_name(target)} of the stack in {settings.stack_dir}: away"
+                " for everybody who uses it, until it is healed (Ctrl-C heals, too)",
+                common.quiet,
+            )
+        healed_s = _break(lab, load, target, found.kind, seconds)
         load.run_for("after", AFTER_S)
         load.stop()
+        stopped_s = time.monotonic()
+        lab.drain()
+        drained_s = time.monotonic() - stopped_s
         report = lab.audit()
         set_aside = sum(runner.counts.dead_lettered for runner in lab.system.runners.values())
     result = {
-        "target": target, "fault": found.kind, "load": load.rows(), "dead_lettered": set_aside,
-        "audit": report.to_dict(),
+        "target": target, "fault": found.kind, "profile": settings.profile, "load": load.rows(),
+        "healed_s": round(healed_s, 2), "drained_s": round(drained_s, 2),
+        "dead_lettered": set_aside, "audit": report.to_dict(),
     }  # fmt: skip
     if common.as_json:
         print_json(result)
         return report.exit_code
     table(load.rows())
+    say(f"healed in {healed_s:.1f} s; drained {drained_s:.1f} s after the load")
     if set_aside:
         say(f"set aside as dead letters: {set_aside}")
     print_audit(report, common.quiet)
     return report.exit_code
+
+
+def _break(lab: Lab, load: _Load, target: str, kind: str, seconds: float) -> float:
+    """The fault, for so long or until Ctrl-C; how long the healing took, which nothing cuts short.
+    KeyboardInterrupt, after the healing, where Ctrl-C was pressed.
+    """
+    with told_to_end() as told:
+        with lab.fault(target, kind):
+            load.run_for("during", seconds, told)
+            load.enter("healing")
+            began = time.monotonic()
+        healed_s = time.monotonic() - began
+        interrupted = told.is_set()
+    if interrupted:
+        load.stop()
+        raise KeyboardInterrupt
+    return healed_s
 
 
 class _Load:
@@ -111,29 +166,47 @@ class _Load:
         self._lab = lab
         self._rng = random.Random(lab.seed)
         self._phase = "before"
+        self._entered = time.monotonic()
         self._heard: dict[str, Counter[str]] = {}
         self._latency_ms: dict[str, list[float]] = {}
         self._backlog: dict[str, int] = {}
         self._seconds: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._offer, name="load", daemon=True)
+        self._threads = [
+            threading.Thread(target=run, name=name, daemon=True)
+            for name, run in (("load", self._offer), ("backlog", self._look_at_backlog))
+        ]
 
     def start(self) -> None:
-        self._thread.start()
+        self._entered = time.monotonic()
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
+        self.enter("stopped")
         self._stop.set()
-        self._thread.join(30)
+        for thread in self._threads:
+            thread.join(30)
 
-    def run_for(self, phase: str, seconds: float) -> None:
-        self._phase = phase
-        until = time.monotonic() + seconds
-        while time.monotonic() < until:
-            self._stop.wait(min(BUCKET_S, max(0.0, until - time.monotonic())))
-            backlog = self._lab.system.backlog()
-            self._backlog[phase] = max(self._backlog.get(phase, 0), backlog)
-        self._seconds[phase] += round(seconds * 1000)
+    def enter(self, phase: str) -> None:
+        """What is submitted from now on counts as this phase's."""
+        now = time.monotonic()
+        self._seconds[self._phase] += round((now - self._entered) * 1000)
+        self._phase, self._entered = phase, now
+
+    def run_for(self, phase: str, seconds: float, told: threading.Event | None = None) -> None:
+        """``told``: ends it early."""
+        self.enter(phase)
+        (told or self._stop).wait(seconds)
+
+    def _look_at_backlog(self) -> None:
+        """In a thread of its own: a frozen shard keeps who asks it waiting."""
+        while not self._stop.wait(BACKLOG_EVERY_S):
+            phase = self._phase
+            with contextlib.suppress(Unavailable, StoreError):
+                backlog = self._lab.system.backlog()
+                self._backlog[phase] = max(self._backlog.get(phase, 0), backlog)
 
     def _offer(self) -> None:
         started = time.monotonic()
@@ -160,8 +233,10 @@ class _Load:
         """One row a phase: what callers heard, their latency, and how far events lagged."""
         words = sorted({word for heard in self._heard.values() for word in heard})
         rows: list[dict[str, Any]] = []
-        for phase in ("before", "during", "after"):
+        for phase in ("before", "during", "healing", "after"):
             heard = self._heard.get(phase, Counter())
+            if phase == "healing" and not heard:  # of a switch it takes no time
+                continue
             latency = sorted(self._latency_ms.get(phase, [0.0]))
             seconds = self._seconds[phase] / 1000
             rows.append(
@@ -217,9 +292,10 @@ def _close_some(common: Common) -> None:
 
 def _run_child(common: Common, point: str) -> dict[str, str]:
     readable, writable = os.pipe()
+    profile = common.settings().profile
     verb = (
-        f"run --quiet --users {CHILD_USERS} --payments {CHILD_PAYMENTS} --in-flight 64"
-        f" --zipf-s 0 --seed {common.seed} --ack-fd {writable}"
+        f"run --quiet --profile {profile} --users {CHILD_USERS} --payments {CHILD_PAYMENTS}"
+        f" --in-flight 64 --zipf-s 0 --seed {common.seed} --ack-fd {writable}"
         f" --crash-at {point}@{ACKS_BEFORE_CRASH} --data"
     )
     process = subprocess.Popen(  # noqa: S603 - this very program

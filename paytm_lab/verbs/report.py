@@ -6,12 +6,13 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from paytm_lab import preflight, wiring
 from paytm_lab.config import Settings
-from paytm_lab.core.errors import BadInput, MissingPart
+from paytm_lab.core.errors import BadInput, MissingPart, PaytmLabError
 from paytm_lab.lab import Lab
 from paytm_lab.reporting import frames
 from paytm_lab.reporting.results import RunResult
@@ -22,6 +23,7 @@ from paytm_lab.verbs.measured import servers_measured
 
 MAIN_NOTEBOOKS = ("00", "01", "02", "03", "04")
 MARK = ".paytm-lab-report"
+TEMPORARY = "paytm_lab-"  # how the folders of labs begin that were given none
 
 
 def report(
@@ -54,7 +56,10 @@ def report(
             verdict = lab.audit()
             page = _page(lab, run, frames.verdict_frame(verdict.checks))
         with bars(common.quiet) as progress:
-            written = build_report(lab.data, page, out, chosen, progress=progress.set)
+            written = build_report(
+                lab.data, page, out, chosen, progress=progress.set,
+                abandoned=partial(_abandoned, settings),
+            )  # fmt: skip
     if common.as_json:
         print_json({"report": str(written.index), "run": run.to_dict(), "audit": verdict.to_dict()})
     else:
@@ -74,11 +79,7 @@ def _removed_from_servers(settings: Settings, passing: bool) -> Iterator[bool]:
     """On servers nothing of a report's own lab may outlive the report, however it ends: nobody
     would look for it. In files it stays in the report's folder. Yields whether it is removed.
     """
-    removed = (
-        passing
-        and settings.profile == "servers"
-        and settings.source("namespace") == "default"  # one that somebody named is theirs
-    )
+    removed = passing and _by_its_folder(settings)
     if removed and wiring.stored_shards(settings) is not None:
         wiring.remove(settings)  # of a report that was killed
     try:
@@ -86,6 +87,22 @@ def _removed_from_servers(settings: Settings, passing: bool) -> Iterator[bool]:
     finally:
         if removed:
             wiring.remove(settings)
+
+
+def _abandoned(settings: Settings, folder: Path) -> None:
+    """A failing notebook's own lab, which it could not close."""
+    if _by_its_folder(settings) and folder.name.startswith(TEMPORARY):
+        try:
+            wiring.remove(Settings(profile=settings.profile, data_dir=folder))
+        except PaytmLabError as error:
+            note(f"the lab of {folder} stays on the servers: {error}", settings.quiet)
+
+
+def _by_its_folder(settings: Settings) -> bool:
+    """Whether a folder's lab has names of its own on servers; those that somebody gave are
+    theirs.
+    """
+    return settings.profile == "servers" and settings.source("namespace") == "default"
 
 
 def _page(lab: Lab, run: RunResult, verdict: Any) -> RunData:

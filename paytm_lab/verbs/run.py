@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from paytm_lab import preflight
@@ -17,7 +15,8 @@ from paytm_lab.ledger.audit.run import MOVED
 from paytm_lab.messaging.topics import GROUPS
 from paytm_lab.simulation import faults
 from paytm_lab.terminal import note, print_audit, print_json, say
-from paytm_lab.verbs.common import Common, Source, inherited_fd, opened, run_source
+from paytm_lab.verbs.common import Common, Source, inherited_fd, on_profile, opened, run_source
+from paytm_lab.verbs.ending import told_to_end
 
 
 def run(
@@ -57,10 +56,12 @@ def run(
         if state:
             say(f"hash of all events and balances: {state}")
         print_audit(report, common.quiet)
+        which = on_profile(lab.profile)
         on_it = "" if common.data is None else f" --data {shlex.quote(str(common.data))}"
+        on_it += which
         note(
             f"data: {lab.data}\n"
-            f"next: paytm-lab audit{on_it} | paytm-lab replay{on_it} | paytm-lab report",
+            f"next: paytm-lab audit{on_it} | paytm-lab replay{on_it} | paytm-lab report{which}",
             common.quiet,
         )
     return report.exit_code
@@ -147,7 +148,7 @@ def _work(
 ) -> int:
     settings = common.settings()
     preflight.require(settings)
-    with _told_to_end() as stop, Lab(
+    with told_to_end() as stop, Lab(
         settings.profile, common.shards, settings.seed, settings.data_dir, relay=relay,
         consumers=consumers, **_crash_options(crash_at),
     ) as lab:  # fmt: skip
@@ -163,19 +164,6 @@ def _work(
     else:
         say(", ".join(f"{name} handled {count}" for name, count in done.items()))
     return 0
-
-
-@contextmanager
-def _told_to_end() -> Iterator[threading.Event]:
-    """Set by Ctrl-C and by SIGTERM."""
-    told = threading.Event()
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, lambda *_: told.set()) for number in numbers]
-    try:
-        yield told
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
 
 
 def _waiting(lab: Lab, relay: bool, consumers: tuple[str, ...]) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Protocol
 
@@ -10,6 +10,7 @@ from paytm_lab.backends.embedded.cache import EmbeddedCache
 from paytm_lab.backends.embedded.coordination import EmbeddedCoordination
 from paytm_lab.backends.embedded.event_log import EmbeddedEventLog
 from paytm_lab.backends.embedded.shard_database import EmbeddedShardDatabase
+from paytm_lab.backends.embedded.switched import Switch, switched
 from paytm_lab.backends.embedded.wide_store import EmbeddedWideStore
 from paytm_lab.config import Settings
 from paytm_lab.core.clock import Clock
@@ -46,7 +47,9 @@ class SwitchedCache(Cache, Protocol):
 
 
 class Stores:
-    """What a lab stores in. ``close`` releases all of it, whatever was opened so far."""
+    """What a lab stores in. ``close`` releases all of it, whatever was opened so far. ``switches``:
+    of an embedded lab, by the name of the store; servers have processes that can be killed.
+    """
 
     def __init__(
         self,
@@ -55,7 +58,9 @@ class Stores:
         cache: SwitchedCache,
         wide: WideStore,
         open_shard: Callable[[int], CreatableShard],
+        switches: Mapping[str, Switch] | None = None,
     ) -> None:
+        self.switches = switches or {}
         self.coordination, self.log, self.cache, self.wide = coordination, log, cache, wide
         self._open_shard = open_shard
         self._shards: list[CreatableShard] = []
@@ -88,12 +93,14 @@ def open_stores(settings: Settings, clock: Clock) -> Stores:
         file = folder / "shards" / f"shard-{shard}.sqlite"
         return EmbeddedShardDatabase(file, shard, schema.metadata, schema.INSERT_COLUMNS)
 
+    switches = {name: Switch(name) for name in ("coordination", "event-log", "wide-store")}
     return Stores(
-        EmbeddedCoordination(folder / COORDINATION),
-        EmbeddedEventLog(folder / "log", clock),
+        switched(EmbeddedCoordination(folder / COORDINATION), switches["coordination"]),
+        switched(EmbeddedEventLog(folder / "log", clock), switches["event-log"]),
         EmbeddedCache(clock),
-        EmbeddedWideStore(folder / "wide.sqlite"),
+        switched(EmbeddedWideStore(folder / "wide.sqlite"), switches["wide-store"]),
         open_shard,
+        switches,
     )
 
 

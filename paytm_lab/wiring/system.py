@@ -10,6 +10,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from paytm_lab.analytics.tables import WIDE_TABLES as ANALYTICS_TABLES
 from paytm_lab.backends.embedded.faulty import FaultyShardDatabase, ShardSwitch
 from paytm_lab.config import Settings
 from paytm_lab.core.clock import Clock, SimulatedClock, SystemClock
-from paytm_lab.core.errors import StorageCorrupt, StorageFull, Unavailable
+from paytm_lab.core.errors import StorageCorrupt, StorageFull, StoreError, Unavailable
 from paytm_lab.core.events import Topic
 from paytm_lab.core.fraud import Decision
 from paytm_lab.core.ids import PaymentIds
@@ -61,7 +62,7 @@ CONSUMER_IDLE_S = 0.005  # a poll waits by itself; this is for steps that may no
 # On real servers these two store much more cheaply by the batch, and a payment's fraud event comes
 # with its others; nobody waits for them.
 GATHERING = ("analytics", "notifications")
-GATHER_S = 0.3
+GATHER_S = 0.5
 HEALTH_IDLE_S = 0.5
 FRAUD_LISTS_IDLE_S = 5.0  # how soon a freeze by another process is known to the scorer
 HOUSEKEEPING_IDLE_S = 0.1
@@ -304,14 +305,16 @@ class System:
             writer.start()
 
     def backlog(self) -> int:
-        """Events that wait: outbox rows of all shards, and the slowest consumer's lag."""
+        """Events that wait: outbox rows of all shards, and the slowest consumer's lag; where a shard
+        or the log is away, what is known without it.
+        """
         waiting = 0
         for database in self.databases.values():
-            try:
+            with suppress(Unavailable, StoreError):
                 waiting += database.outbox_rows()
-            except Unavailable:
-                continue
-        return waiting + max((self.lag(group) for group in self.runners), default=0)
+        with suppress(Unavailable, StoreError):
+            waiting += max((self.lag(group) for group in self.runners), default=0)
+        return waiting
 
     def lag(self, group: str) -> int:
         return consumer_lag(self.log, group, GROUPS[group])

@@ -38,7 +38,8 @@ HOURS = WideTable(
     ("hour", "kind"),
     {"shard": "bigint", "day": "text", "hour": "bigint", "kind": "text", "total": "bigint"},
 )
-TABLES = (EVENTS, FEATURES, HOURS)
+PLACES = WideTable("places", ("hour",), ("payment_id",), {"hour": "bigint", "payment_id": "text"})
+TABLES = (EVENTS, FEATURES, HOURS, PLACES)
 
 
 @pytest.fixture
@@ -107,6 +108,15 @@ def test_rows_of_one_call_count_in_their_order(store: WideStore) -> None:
     )
     row = store.fetch("features", [("p",)])[("p",)]
     assert (row["amount"], row["model"]) == (3, "last")
+
+
+def test_a_table_may_be_all_key(store: WideStore) -> None:
+    rows = [{"hour": n % 2, "payment_id": f"p{n}"} for n in range(5)]
+    store.upsert("places", rows[:3])
+    store.upsert("places", rows[1:])
+    assert store.partition("places", (0,)) == [rows[0], rows[2], rows[4]]
+    assert store.fetch("places", [(1, "p3"), (1, "p4")]) == {(1, "p3"): rows[3]}
+    assert store.count("places") == 5
 
 
 def test_insert_if_absent_tells_who_was_first(store: WideStore) -> None:

@@ -12,15 +12,23 @@ from statistics import median
 import pytest
 
 from paytm_lab import Lab
-from paytm_lab.core.errors import BadInput, OutboxFull, OutcomeUnknown, ShardUnavailable
+from paytm_lab.backends.embedded import faulty
+from paytm_lab.core.errors import (
+    BadInput,
+    OutboxFull,
+    OutcomeUnknown,
+    ShardUnavailable,
+    Unavailable,
+)
 from paytm_lab.core.events import unwrap
 from paytm_lab.fraud.tables import FEATURES
 from paytm_lab.messaging.topics import GROUPS, PARTITIONS, dead_letter
 from paytm_lab.simulation import faults
 from paytm_lab.simulation.faults import CRASH_POINTS, SLOW_COMMIT_S
-from tests.faults.load import Load, until
+from tests.faults.load import IN_FLIGHT, Load, until
 
 BROKEN = 2
+WIDE_GROUPS = ("analytics", "fraud", "notifications")
 SETTINGS = {"velocity_limit": 10**6, "notification_channel": "memory"}
 
 
@@ -312,6 +320,76 @@ def test_a_cache_that_is_gone_and_the_gate_before(
         lab.audit().require_clean()
     said = [r.message for r in caplog.records if r.message.startswith("fraud gate")]
     assert [line.split(":")[0] for line in said] == ["fraud gate fails", "fraud gate is well again"]
+
+
+def test_a_frozen_shard_keeps_its_own_callers_waiting_and_no_others(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(faulty, "FROZEN_PATIENCE_S", 0.5)
+    with Load(lab) as load:
+        load.wait_for("before", 30)
+        with lab.fault(f"shard-{BROKEN}", "frozen"):
+            load.phase = "during"
+            until(lambda: load.errors("during", ShardUnavailable))
+            began = {heard.key for heard in load.of("during")}
+            until(lambda: len(load.completed("during", BROKEN, other=True)) >= 50)
+            assert {type(h.error) for h in load.of("during", BROKEN, other=True)} == {type(None)}
+            # After those that waited out their patience, others hear it at once.
+            until(lambda: len(load.errors("during", ShardUnavailable)) >= IN_FLIGHT + 50)
+            late = [h for h in load.errors("during", ShardUnavailable) if h.key not in began]
+            assert median(h.latency_s for h in late) < 0.05
+        load.wait_for("after", 50)
+        until(lambda: load.completed("after", BROKEN))
+        require_well(lab, load)
+
+
+def test_an_event_log_that_is_gone(lab: Lab, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    with Load(lab) as load:
+        load.wait_for("before", 30)
+        with lab.fault("event-log", "gone"):
+            load.phase = "during"
+            until(lambda: max(d.outbox_rows() for d in lab.system.databases.values()) >= 50)
+            load.wait_for("during", 50)
+            assert all(h.error is None for h in load.of("during")), "payments go on"
+            for call in (events, lambda lab: lab.system.log.append([])):
+                with pytest.raises(Unavailable, match="event-log"):
+                    call(lab)
+        load.wait_for("after", 30)
+        require_well(lab, load)
+    assert len(caplog.records) <= 20, "said once, not at every try"
+
+
+def test_coordination_that_is_gone(lab: Lab) -> None:
+    relays = lab.system.relays.values()
+    with Load(lab) as load:
+        load.wait_for("before", 30)
+        with lab.fault("coordination", "gone"):
+            load.phase = "during"
+            until(lambda: not any(relay.leads() for relay in relays))
+            until(lambda: max(d.outbox_rows() for d in lab.system.databases.values()) >= 50)
+            load.wait_for("during", 50)
+            assert all(h.error is None for h in load.of("during")), "payments go on"
+            with pytest.raises(Unavailable, match="coordination"):
+                lab.system.coordination.read_document("shard_map")
+        load.wait_for("after", 30)
+        until(lambda: all(relay.leads() for relay in relays), "leaders are found anew")
+        require_well(lab, load)
+
+
+def test_a_wide_store_that_is_gone(lab: Lab) -> None:
+    with Load(lab) as load:
+        load.wait_for("before", 30)
+        with lab.fault("wide-store", "gone"):
+            load.phase = "during"
+            until(lambda: all(lab.system.lag(group) >= 50 for group in WIDE_GROUPS))
+            load.wait_for("during", 50)
+            assert all(h.error is None for h in load.of("during")), "payments go on"
+            with pytest.raises(Unavailable, match="wide-store"):
+                lab.system.wide.scan(FEATURES)
+        load.wait_for("after", 30)
+        require_well(lab, load)
+        assert lab.system.fraud.counters["repeated"] == 0, "nothing is scored twice"
 
 
 @pytest.mark.parametrize(

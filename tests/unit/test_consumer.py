@@ -329,3 +329,54 @@ def test_leaving_gives_the_partitions_to_the_others(world: World) -> None:
     world.runner.close()
     world.runner.close()
     assert len(world.log.consumer("g", [TOPIC]).assignment()) == 8
+
+
+class Ahead:
+    """A client that fetches ahead: its polls give what was found then, piece by piece."""
+
+    def __init__(self, consumer: Any, pieces: list[int | Exception]) -> None:
+        self._consumer = consumer
+        self._pieces = pieces
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._consumer, name)
+
+    def poll(self, records_max: int, timeout_s: float) -> list[Record]:
+        piece = self._pieces.pop(0) if self._pieces else records_max
+        if isinstance(piece, Exception):
+            raise piece
+        found: list[Record] = self._consumer.poll(min(piece, records_max), 0.0)
+        return found
+
+
+def reads_ahead(world: World, *pieces: int | Exception) -> Any:
+    class Log:
+        def consumer(self, *arguments: Any) -> Any:
+            return Ahead(world.log.consumer(*arguments), list(pieces))
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(world.log, name)
+
+    return Log()
+
+
+def test_a_gathering_runner_takes_all_that_is_there_by_now(world: World) -> None:
+    world.append(20)
+    runner = world.make_runner(reads_ahead(world, 1, 2, 5), records_max=50, gather_s=0.5)
+    assert runner.step() == 20
+    assert world.recorder.calls == [20]
+    world.append(200)
+    world.clock.advance(0.6)
+    assert [runner.step() for _ in range(4)] == [50] * 4, "never more than it may"
+    assert (runner.lag(), len(world.recorder.handled)) == (0, 220)
+
+
+def test_what_was_polled_before_an_error_is_handled(world: World) -> None:
+    world.append(10)
+    log = reads_ahead(world, 4, Unavailable("no answer"), Unavailable("no answer"))
+    runner = world.make_runner(log, records_max=50, gather_s=0.5)
+    assert runner.step() == 4
+    world.clock.advance(0.6)
+    with pytest.raises(Unavailable):
+        runner.step()
+    assert (runner.step(), runner.lag()) == (6, 0)

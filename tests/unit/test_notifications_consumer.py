@@ -15,6 +15,7 @@ from paytm_lab.notifications.channels import FileChannel, MemoryChannel, Outgoin
 from paytm_lab.notifications.consumer import (
     NotificationConsumer,
     notification_id,
+    notification_key,
     notification_totals,
 )
 from paytm_lab.notifications.inbox import FileInbox
@@ -105,7 +106,7 @@ def test_who_is_told_what_by_which_channel(world: World) -> None:
     assert msgspec.json.decode(sms.data, type=NotificationData) == NotificationData(
         id_, "sender-odd", "sms", "under_review", "odd"
     )
-    row = world.real_store.fetch(NOTIFICATIONS, [(id_,)])[(id_,)]
+    row = world.real_store.fetch(NOTIFICATIONS, [notification_key(id_)])[notification_key(id_)]
     assert (row["state"], row["attempts"], row["possible_repeat"]) == ("sent", 1, 0)
     assert row["payment_id"] == "odd"
 
@@ -234,7 +235,7 @@ def test_a_provider_that_refuses_twice_is_asked_again_at_once(world: World) -> N
     assert told(channel.memory.messages()) == ALL_TOLD
     assert channel.memory.sent == len(ALL_TOLD)
     id_ = notification_id("paid", "PaymentCompleted", "sender-paid", "email")
-    row = world.real_store.fetch(NOTIFICATIONS, [(id_,)])[(id_,)]
+    row = world.real_store.fetch(NOTIFICATIONS, [notification_key(id_)])[notification_key(id_)]
     assert (row["state"], row["attempts"]) == ("sent", 3)
 
 

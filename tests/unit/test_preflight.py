@@ -22,6 +22,7 @@ from paytm_lab.preflight import (
     check_packages,
     check_ports,
     check_python,
+    check_servers,
     preflight,
     require,
 )
@@ -144,3 +145,78 @@ def test_it_imports_nothing_heavy_and_opens_nothing() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "1 []", done.stderr
+
+
+def on_servers(stack_dir: Path, mysql: list[int], other: int, **more: str) -> Settings:
+    """Settings whose servers listen (or not) on these ports."""
+    places = dict.fromkeys(
+        ("redis_server", "kafka_servers", "zookeeper_servers", "cassandra_servers"),
+        f"127.0.0.1:{other}",
+    )
+    names = ",".join(f"127.0.0.1:{port}" for port in mysql)
+    return Settings(
+        profile="servers", stack_dir=stack_dir, shards=3, mysql_servers=names, **(places | more)
+    )
+
+
+def test_servers_that_answer_are_no_problem(tmp_path: Path, listener: int) -> None:
+    # A server beyond the lab's three shards is not needed; of several brokers one is enough.
+    mysql = [listener, listener, listener, free_port()]
+    brokers = f"127.0.0.1:{free_port()},127.0.0.1:{listener}"
+    settings = on_servers(tmp_path, mysql, listener, kafka_servers=brokers)
+    assert check_servers(settings) == []
+
+
+def test_every_server_that_does_not_answer_is_named_and_nothing_is_made(
+    tmp_path: Path, listener: int
+) -> None:
+    away = free_port()
+    settings = on_servers(
+        tmp_path / "stack", [listener, away, listener], listener, redis_server=f"127.0.0.1:{away}"
+    )
+    with pytest.raises(MissingPart) as caught:
+        require(settings.model_copy(update={"data_dir": tmp_path / "lab"}))
+    assert f"MySQL 127.0.0.1:{away}, Redis 127.0.0.1:{away} (connection refused)" in str(
+        caught.value
+    )
+    assert "PAYTM_LAB_MYSQL_SERVERS, PAYTM_LAB_REDIS_SERVER where they are" in str(caught.value)
+    assert f"127.0.0.1:{listener}" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_stack_is_told_to_be_started_where_there_is_one_or_none(tmp_path: Path) -> None:
+    no_stack = Settings(profile="servers", stack_dir=tmp_path)
+    # Not by check_servers: servers of the developer's own may listen on the usual ports.
+    said = module._remedy(no_stack, "default", module._KINDS[:1])
+    assert said.startswith(f"No stack was started in {tmp_path}: do so with `paytm-lab stack up`")
+    ports = "".join(
+        f"PAYTM_LAB_{name}=127.0.0.1:{free_port()}\n"
+        for name in ("REDIS_SERVER", "KAFKA_SERVERS", "ZOOKEEPER_SERVERS", "CASSANDRA_SERVERS")
+    )
+    mysql = ",".join(f"127.0.0.1:{free_port()}" for _ in range(4))
+    (tmp_path / "connection.env").write_text(f"{ports}PAYTM_LAB_MYSQL_SERVERS={mysql}\n")
+    (stopped,) = check_servers(Settings(profile="servers", stack_dir=tmp_path))
+    assert stopped.remedy.startswith("`paytm-lab stack up` starts what does not run")
+    assert stopped.found.count("127.0.0.1:") == 8
+
+
+def test_a_server_that_stays_silent_is_waited_for_once(
+    tmp_path: Path, listener: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SERVER_ANSWER_S_MAX", 0.3)
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+        place = full.getsockname()
+        callers = [socket.socket() for _ in range(8)]
+        for caller in callers:  # more than the system keeps for one that accepts nobody
+            caller.setblocking(False)
+            caller.connect_ex(place)
+        started = time.monotonic()
+        problems = check_servers(on_servers(tmp_path, [place[1]] * 3, listener))
+        assert time.monotonic() - started < 2
+        for caller in callers:
+            caller.close()
+    assert [p.found for p in problems] == [
+        "no answer from "
+        + ", ".join([f"MySQL 127.0.0.1:{place[1]}"] * 3)
+        + " (nothing within 0.3 s)"
+    ]

@@ -170,6 +170,23 @@ def test_kernels_leave_no_files_behind(tmp_path: Path, monkeypatch: pytest.Monke
     assert made and not any(path.exists() for path in made)
 
 
+def test_what_a_failing_notebook_did_not_remove_is_shown_then_gone(tmp_path: Path) -> None:
+    makes = "import os, tempfile\nfolder = tempfile.mkdtemp(prefix='lab-')\nprint(folder)"
+    closes = write(tmp_path / "a.ipynb", PARAMETERS, (makes,), ("os.rmdir(folder)",))
+    fails = write(tmp_path / "b.ipynb", PARAMETERS, (makes,), ("1 / 0",), ("os.rmdir(folder)",))
+    seen: list[Path] = []
+
+    def abandoned(folder: Path) -> None:
+        assert folder.is_dir()
+        seen.append(folder)
+
+    tasks = [Task(path, tmp_path / "out" / path.name, {}) for path in (closes, fails)]
+    failures = execute_all(tasks, abandoned=abandoned)
+    assert [failure.task.notebook for failure in failures] == [fails]
+    assert [f"{folder}\n" for folder in seen] == [printed(tasks[1].out)]
+    assert not seen[0].parent.exists()
+
+
 def test_a_page_would_not_load_anything_from_elsewhere(tmp_path: Path) -> None:
     source = "from IPython.display import HTML\nHTML('<img src=\"https://x.example/a.png\">')"
     notebook = write(tmp_path / "a.ipynb", PARAMETERS, (source,))

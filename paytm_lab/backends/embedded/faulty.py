@@ -6,6 +6,7 @@ go away by itself, so this wrapper answers as a driver would.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -16,16 +17,32 @@ from sqlalchemy import Connection
 from paytm_lab.core.errors import CommitOutcomeLost, ConnectionLost, ShardUnavailable
 from paytm_lab.ports.shard_database import OutboxRow, ShardDatabase, ShardTransaction
 
+FROZEN_PATIENCE_S = 5.0  # as long as a driver waits for an answer that does not come
+
 
 class ShardSwitch:
-    """``down``: nothing answers. ``slow_s``: every commit takes so much longer. ``lose_commits``:
-    so many commits happen, but their answer is lost; ``then_down``: and the shard stays away after.
+    """``down``: nothing answers; ``frozen``: nor is it refused, until a caller's patience ends.
+    ``slow_s``: every commit takes so much longer. ``lose_commits``: so many commits happen, but
+    their answer is lost; ``then_down``: and the shard stays away after.
     """
 
     def __init__(self) -> None:
+        self._thawed = threading.Event()
         self.heal()
 
+    def freeze(self) -> None:
+        self._thawed.clear()
+
+    @property
+    def frozen(self) -> bool:
+        return not self._thawed.is_set()
+
+    def answers(self) -> bool:
+        """At once, or after the patience of a caller whom a frozen shard keeps waiting."""
+        return self._thawed.wait(FROZEN_PATIENCE_S) and not self.down
+
     def heal(self) -> None:
+        self._thawed.set()
         self.down = False
         self.slow_s = 0.0
         self.lose_commits = 0
@@ -41,14 +58,14 @@ class FaultyShardDatabase:
         self.shard_id = inner.shard_id
 
     def _require_up(self) -> None:
-        if self.switch.down:
+        if not self.switch.answers():
             raise ShardUnavailable("the shard does not answer", place=f"shard-{self.shard_id}")
 
     def begin(self) -> ShardTransaction:
         self._require_up()
         inner = self.inner.begin()
         switch = self.switch
-        if switch.slow_s or switch.lose_commits:
+        if switch.slow_s or switch.lose_commits or switch.frozen:
             return _FaultyTransaction(inner, switch, self.shard_id)
         return inner
 
@@ -90,6 +107,9 @@ class _FaultyTransaction:
         return getattr(self._inner, name)
 
     def commit(self) -> None:
+        if self._switch.frozen and not self._switch.answers():
+            self._inner.rollback()
+            raise CommitOutcomeLost("no answer to the commit in time", place=self._place)
         if self._switch.down:
             self._inner.rollback()
             raise ConnectionLost("the connection was lost before the commit", place=self._place)

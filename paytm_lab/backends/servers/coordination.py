@@ -11,7 +11,7 @@ answer was lost is neither done twice nor forgotten. Made at first use, the chro
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -65,7 +65,7 @@ class ZooKeeperCoordination:
     def read_document(self, name: str) -> tuple[bytes, int] | None:
         self._session.require_open()
         path = self._path("documents", name)
-        with translated(path):
+        with self._translated(path):
             found = self._read(path)
         return None if found is None else found[1:]
 
@@ -82,7 +82,7 @@ class ZooKeeperCoordination:
             )
         if expected_version is not None and expected_version < 1:
             raise self._conflict(path, expected_version)
-        with translated(path):
+        with self._translated(path):
             return self._write(path, body, expected_version)
 
     def watch_document(
@@ -90,7 +90,7 @@ class ZooKeeperCoordination:
     ) -> Callable[[], None]:
         self._session.require_open()
         path = self._path("documents", name)
-        with translated(path):
+        with self._translated(path):
             return self._watches.add(
                 path, lambda content, version: on_change(untagged(content)[1], version + 1)
             )
@@ -105,7 +105,7 @@ class ZooKeeperCoordination:
         self._session.require_open()
         folder = self._path("services", service)
         found = {}
-        with translated(folder):
+        with self._translated(folder):
             for name in sorted(self._children(folder)):
                 try:
                     content, _ = self._session.repeat(_get(f"{folder}/{name}"))
@@ -117,7 +117,7 @@ class ZooKeeperCoordination:
     def drop(self) -> None:
         """Remove the chroot and all that is in it, whoever uses it."""
         self._session.require_open()
-        with translated(self._chroot):
+        with self._translated(self._chroot):
             for attempt in range(_DROP_TRIES_MAX):
                 try:
                     self._drop(self._chroot)
@@ -131,6 +131,10 @@ class ZooKeeperCoordination:
         self._session.close()
         self._watches.close()
         self._keeper.close()
+
+    def _translated(self, path: str) -> AbstractContextManager[None]:
+        """Errors name the server too: 'ZooKeeper 127.0.0.1:2181/paytm_lab/documents/shard_map'."""
+        return translated(f"{self._session.place}{path}")
 
     def _path(self, part: str, *names: str) -> str:
         return "/".join((self._chroot, part, *map(_node_name, names)))
