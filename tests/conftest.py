@@ -51,13 +51,22 @@ def _no_settings_of_the_developer(tmp_path_factory: pytest.TempPathFactory) -> I
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """A histogram of the processes that were killed, over all tests that recorded theirs."""
+    """A histogram of the processes that were killed and how long recoveries took, over all tests
+    that recorded theirs.
+    """
     kills: Counter[str] = Counter()
+    recoveries: dict[str, str] = {}
     for report in terminalreporter.stats.get("passed", []):
         for name, value in getattr(report, "user_properties", []):
             if name == "kills":
                 kills.update(value)
+            elif name == "recovery":
+                recoveries[report.nodeid] = ", ".join(f"{what} {s} s" for what, s in value.items())
     if kills:
         terminalreporter.section(f"{kills.total()} processes killed")
         for point, count in kills.most_common():
             terminalreporter.write_line(f"{count:4} {'#' * count} {point}")
+    if recoveries:
+        terminalreporter.section("recovered")
+        for test, took in recoveries.items():
+            terminalreporter.write_line(f"{test.split('::')[-1]}: {took}")

@@ -70,7 +70,7 @@ class RawLoop:
             role = "source" if to != shard else "local" if source == shard else "destination"
             status, since = ("PENDING", now) if role == "source" else ("COMPLETED", None)
             row = (payment, role, sender, receiver, amount, "INR", status, "", "transfer", source)
-            rows.append((*row, to, 1, stamp, now, None, None, 0, since, "", None, now, now))
+            rows.append((*row, to, 1, stamp, now, None, None, 0, since, "", None, "", now, now))
         tx = self.databases[shard].begin()
         tx.defer()
         tx.update("accounts", ("id",), SET, [(k, b, 0, "active", now) for k, b in touched.items()])

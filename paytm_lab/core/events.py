@@ -62,7 +62,8 @@ class PaymentData(msgspec.Struct, omit_defaults=True, frozen=True, gc=False):
     asked (a replayed file's own time), which velocity rules and hourly patterns use. ``kind``:
     transfer | funding | refund. A balance is the user's after this event's own posting, where it
     posted to that user. ``receivable_paise``: the part of a refund that ``system:receivable`` paid
-    in place of the sender.
+    in place of the sender. ``fraud_...``: what a gate had decided before, '' and None without one;
+    ``fraud_rule`` names the rule that did.
     """
 
     payment_id: str
@@ -82,6 +83,7 @@ class PaymentData(msgspec.Struct, omit_defaults=True, frozen=True, gc=False):
     receivable_paise: int = 0
     fraud_decision: str = ""
     fraud_score: float | None = None
+    fraud_rule: str = ""
 
 
 class UserCreatedData(msgspec.Struct, omit_defaults=True, frozen=True, gc=False):

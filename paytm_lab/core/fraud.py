@@ -24,7 +24,9 @@ class Candidate(msgspec.Struct, frozen=True, gc=False):
 
 
 class Verdict(msgspec.Struct, frozen=True, gc=False):
-    """``score`` is 0..1; ``rule`` names what decided; ``model`` the scorer's version."""
+    """``score`` is 0..1; ``rule`` names what decided, in at most 32 ASCII characters; ``model``
+    is the scorer's version.
+    """
 
     score: float
     decision: Decision

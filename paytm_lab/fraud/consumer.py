@@ -188,7 +188,7 @@ def _gated_row(data: PaymentData, now_us: int) -> Row:
         "amount": data.amount_paise,
         "score": 0.0 if data.fraud_score is None else data.fraud_score,
         "decision": data.fraud_decision,
-        "rule": "gate",
+        "rule": data.fraud_rule or "gate",  # an event of before the rule was told
         "model": "default",
         "model_score": -1.0,
         "velocity_count": -1,

@@ -149,8 +149,8 @@ class BatchState:
         row: Row = (
             op.payment_id, role, op.from_user_id, op.to_user_id, op.amount, op.currency, status,
             reason, op.kind, self.shard_id, op.to_shard, op.map_version, self.stamp, op.occurred_at,
-            op.key_hash, op.refund_of, receivable,
-            open_since, op.fraud_decision, op.fraud_score, now_us, now_us,
+            op.key_hash, op.refund_of, receivable, open_since,
+            op.fraud_decision, op.fraud_score, op.fraud_rule, now_us, now_us,
         )  # fmt: skip
         self.payment_rows.append(row)
         if op.key_hash is not None:
@@ -162,8 +162,8 @@ class BatchState:
         self.payment_rows.append((
             op.payment_id, "destination", op.from_user_id, op.to_user_id, op.amount, op.currency,
             status, reason, op.kind, op.from_shard, self.shard_id, op.map_version, op.stamp,
-            op.occurred_at, None, op.refund_of, op.receivable,
-            None, op.fraud_decision, op.fraud_score, now_us, now_us,
+            op.occurred_at, None, op.refund_of, op.receivable, None,
+            op.fraud_decision, op.fraud_score, op.fraud_rule, now_us, now_us,
         ))  # fmt: skip
 
     # -- events -----------------------------------------------------------------------------------
@@ -182,7 +182,8 @@ class BatchState:
         data = PaymentData(
             payment, op.from_user_id, op.to_user_id, op.amount, self.shard_id, op.to_shard,
             self.stamp, op.occurred_at, op.currency, op.kind, reason, from_balance, to_balance,
-            id_text(op.refund_of), receivable, op.fraud_decision, op.fraud_score,
+            id_text(op.refund_of), receivable,
+            op.fraud_decision, op.fraud_score, op.fraud_rule,
         )  # fmt: skip
         self.outbox(event_type, payment, payment, encode(data), op.traceparent)
 
@@ -200,7 +201,8 @@ class BatchState:
         data = PaymentData(
             payment, row.from_user_id, row.to_user_id, amount, row.from_shard, row.to_shard,
             row.stamp, row.occurred_at, row.currency, row.kind, reason, from_balance, to_balance,
-            id_text(row.refund_of), row.receivable, row.fraud_decision, row.fraud_score,
+            id_text(row.refund_of), row.receivable,
+            row.fraud_decision, row.fraud_score, row.fraud_rule,
         )  # fmt: skip
         self.outbox(event_type, payment, payment, encode(data))
 
@@ -249,4 +251,5 @@ def outcome_of(row: PaymentRow, repeated: bool = False) -> Outcome:
         refund_of=row.refund_of,
         fraud_decision=row.fraud_decision,
         fraud_score=row.fraud_score,
+        fraud_rule=row.fraud_rule,
     )

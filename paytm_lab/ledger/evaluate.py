@@ -127,7 +127,7 @@ class Batch(BatchState):
         return Outcome(
             status, reason, op.payment_id, op.amount, self.stamp, balance, self.shard_id,
             op.to_shard, owed, False, False, op.from_user_id, op.to_user_id, op.kind,
-            op.occurred_at, op.refund_of, op.fraud_decision, op.fraud_score,
+            op.occurred_at, op.refund_of, op.fraud_decision, op.fraud_score, op.fraud_rule,
         )  # fmt: skip
 
     def _first_outcome(self, op: Pay, row: PaymentRow, keyed: bool) -> Result:
@@ -236,7 +236,8 @@ class Batch(BatchState):
         data = PaymentData(
             payment, op.from_user_id, op.to_user_id, op.amount, op.from_shard, self.shard_id,
             op.stamp, op.occurred_at, op.currency, op.kind, "", op.from_balance, receiver.balance,
-            id_text(op.refund_of), op.receivable, op.fraud_decision, op.fraud_score,
+            id_text(op.refund_of), op.receivable,
+            op.fraud_decision, op.fraud_score, op.fraud_rule,
         )  # fmt: skip
         self.outbox("PaymentCompleted", payment, payment, encode(data), op.traceparent)
         return self._credited(op, "COMPLETED", "", receiver.balance)

@@ -129,7 +129,7 @@ class Flow:
             pending.payment_id, pending.from_user_id, pending.to_user_id, pending.amount, CURRENCY,
             self.source, self.to_slot, self.engine.router.version, pending.stamp,
             pending.occurred_at, pending.kind, pending.refund_of, pending.receivable, None,
-            pending.fraud_decision, pending.fraud_score, recheck=recheck,
+            pending.fraud_decision, pending.fraud_score, pending.fraud_rule, recheck=recheck,
         )  # fmt: skip
         if op is not None:
             credit.traceparent = op.traceparent

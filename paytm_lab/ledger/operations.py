@@ -58,6 +58,7 @@ class Credit(msgspec.Struct, gc=False):
     from_balance: int | None = None
     fraud_decision: str = ""
     fraud_score: float | None = None
+    fraud_rule: str = ""
     traceparent: str = ""
     recheck: bool = False
 
@@ -156,7 +157,7 @@ class Outcome(msgspec.Struct, gc=False):
     ``balance``: the touched user's balance after. ``repeated``: the operation had been done before
     and this is its first outcome. ``amount``, ``stamp``, ``from_shard``, ``to_shard``: the
     payment's. ``moved``: the shard does not own the user's slot; nothing was done.
-    ``fraud_decision``, ``fraud_score``: the gate's, as stored with the payment.
+    ``fraud_decision``, ``fraud_score``, ``fraud_rule``: the gate's, as stored with the payment.
     """
 
     status: str
@@ -177,6 +178,7 @@ class Outcome(msgspec.Struct, gc=False):
     refund_of: bytes | None = None
     fraud_decision: str = ""
     fraud_score: float | None = None
+    fraud_rule: str = ""
 
     @property
     def payment(self) -> str:

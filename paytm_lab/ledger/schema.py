@@ -2,6 +2,9 @@
 
 Times are microseconds since 1970 UTC, amounts and balances are paise, ids of payments are 16 bytes.
 ``open_since`` is set while a payment is HELD or PENDING: its index is the recovery's work list.
+
+A column that is added here needs a ``server_default``: with it, a shard made before gets the column
+when it is opened.
 """
 
 from __future__ import annotations
@@ -91,6 +94,7 @@ transactions = _table(
     Column("open_since", BigInteger),
     Column("fraud_decision", _WORD, nullable=False),
     Column("fraud_score", Double),
+    Column("fraud_rule", _WORD, nullable=False, server_default=""),
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
     UniqueConstraint("transaction_id", "role", name="transactions_by_id"),

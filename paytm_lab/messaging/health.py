@@ -38,10 +38,10 @@ class HealthMonitor:
         now_s = self._clock.monotonic_s()
         if now_s < self._due_s:
             return 0
-        self._due_s = now_s + self._interval_s
         self.latest = {name: self._ask(name, part) for name, part in self._parts.items()}
         now_us = self._clock.now_us()
         self._log.append([_message(data, now_us) for data in self.latest.values()])
+        self._due_s = now_s + self._interval_s  # what could not be told is due at once
         return len(self.latest)
 
     def _ask(self, name: str, part: Callable[[], object]) -> HealthData:

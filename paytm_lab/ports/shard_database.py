@@ -65,6 +65,7 @@ class PaymentRow(NamedTuple):
     receivable: int = 0
     fraud_decision: str = ""
     fraud_score: float | None = None
+    fraud_rule: str = ""
 
 
 class HoldRow(NamedTuple):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
 import secrets
@@ -22,8 +21,6 @@ from paytm_lab.core.errors import (
     BadInput,
     OutcomeUnknown,
     PaytmLabError,
-    StoreError,
-    Unavailable,
 )
 from paytm_lab.core.ids import parse_payment_id
 from paytm_lab.lab import Lab
@@ -204,9 +201,8 @@ class _Load:
         """In a thread of its own: a frozen shard keeps who asks it waiting."""
         while not self._stop.wait(BACKLOG_EVERY_S):
             phase = self._phase
-            with contextlib.suppress(Unavailable, StoreError):
-                backlog = self._lab.system.backlog()
-                self._backlog[phase] = max(self._backlog.get(phase, 0), backlog)
+            backlog = self._lab.system.backlog()
+            self._backlog[phase] = max(self._backlog.get(phase, 0), backlog)
 
     def _offer(self) -> None:
         started = time.monotonic()

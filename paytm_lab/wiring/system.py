@@ -305,8 +305,8 @@ class System:
             writer.start()
 
     def backlog(self) -> int:
-        """Events that wait: outbox rows of all shards, and the slowest consumer's lag; where a shard
-        or the log is away, what is known without it.
+        """Events that wait: outbox rows of all shards, and the slowest consumer's lag; where a
+        shard or the log is away, what is known without it.
         """
         waiting = 0
         for database in self.databases.values():

@@ -6,9 +6,12 @@ python shard_database_process.py PROFILE WHERE COMMAND ARGUMENT...
 from __future__ import annotations
 
 import os
+import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
 
+import pymysql
 from sqlalchemy import URL, make_url
 
 from paytm_lab.backends.embedded.shard_database import EmbeddedShardDatabase
@@ -63,6 +66,26 @@ def create_shard(database: AnyShard) -> None:
 def remove(where: str) -> None:
     """The database of one test."""
     MySqlShardDatabase(server_of(where), 0, schema.metadata, schema.INSERT_COLUMNS).drop()
+
+
+def drop_column(profile: str, where: str, table: str, column: str) -> None:
+    """Make it a shard of before that column came."""
+    change = f"ALTER TABLE {table} DROP COLUMN {column}"
+    if profile == "embedded":
+        with closing(sqlite3.connect(where)) as file:
+            file.execute(change)
+        return
+    server = server_of(where)
+    with closing(
+        pymysql.connect(
+            host=server.host,
+            port=server.port,
+            user=server.user,
+            password=server.password,
+            database=server.database,
+        )
+    ) as connection:
+        connection.cursor().execute(change)
 
 
 def say(text: object) -> None:

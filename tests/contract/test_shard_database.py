@@ -71,7 +71,7 @@ def payment_row(
     open_since = 9 if status in ("PENDING", "HELD") and role != "destination" else None
     return (
         payment_id(number), role, sender, "b", 100 + number, "INR", status, "", "transfer", 0, 1, 1,
-        50, 40, key, None, 0, open_since, "", None, 9, 9,
+        50, 40, key, None, 0, open_since, "", None, "", 9, 9,
     )  # fmt: skip
 
 
@@ -403,9 +403,9 @@ def test_rows_come_back_as_they_went_in(shard: ShardDatabase) -> None:
     row = PaymentRow(
         every_byte[15], "local", users[3], users[4], AMOUNT_PAISE_MAX, "INR", "COMPLETED", "why",
         "refund", 0, 0, 3, 2**62, 5, every_byte[0], every_byte[9], 17,
-        "review", 0.7,
+        "review", 0.7, "velocity",
     )  # fmt: skip
-    insert(shard, "transactions", [(*row[:17], None, "review", 0.7, 1, 2)])
+    insert(shard, "transactions", [(*row[:17], None, "review", 0.7, "velocity", 1, 2)])
     assert in_transaction(shard, lambda tx: tx.find_payments([every_byte[15]])) == [row]
     assert in_transaction(shard, lambda tx: tx.find_keys([every_byte[0], every_byte[1]])) == [row]
     hold = (every_byte[15], 2_000, AMOUNT_PAISE_MAX, 0, "active", 2**62, 1, 1)

@@ -48,15 +48,28 @@ class Heard:
 
 
 class Load:
-    """Pays between random users until it is left, ``phase`` marks what was submitted when."""
+    """Pays between random users until it is left, ``phase`` marks what was submitted when. ``name``
+    begins the payments' keys. ``in_flight`` bounds how many wait for their answer.
+    """
 
-    def __init__(self, lab: Lab, seed: int = 1, more_receivers: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        lab: Lab,
+        seed: int = 1,
+        more_receivers: Sequence[str] = (),
+        *,
+        name: str = "load",
+        in_flight: int = IN_FLIGHT,
+        pace_s: float = PACE_S,
+    ) -> None:
+        self._name = name
+        self._pace_s = pace_s
         self.heard: list[Heard] = []
         self.phase = "before"
         self._lab = lab
         self._rng = random.Random(seed)
         self._more_receivers = more_receivers
-        self._free = threading.Semaphore(IN_FLIGHT)
+        self._free = threading.Semaphore(in_flight)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._offer, name="load", daemon=True)
         lab.open_accounts({str(n): OPENING_PAISE for n in range(1, USERS + 1)})
@@ -80,13 +93,13 @@ class Load:
 
     def _offer(self) -> None:
         system = self._lab.system
-        while not self._stop.wait(PACE_S):
+        while not self._stop.wait(self._pace_s):
             if not self._free.acquire(timeout=0.05):
                 continue
             sender, receiver = map(str, self._rng.sample(range(1, USERS + 1), 2))
             if self._more_receivers and self._rng.random() < 0.25:
                 receiver = self._rng.choice(self._more_receivers)
-            key = f"load-{len(self.heard)}"
+            key = f"{self._name}-{len(self.heard)}"
             amount = self._rng.randrange(100, 100_000)
             request = PaymentRequest(sender, receiver, amount, idempotency_key=key)
             shards = (system.router.locate(sender)[1], system.router.locate(receiver)[1])

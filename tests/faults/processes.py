@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from sqlalchemy import Connection, text
+
 from paytm_lab import Lab
 from paytm_lab.analytics.rollups import COMPLETED, FAILED, Sum
 from paytm_lab.config import PREFIX
@@ -120,6 +122,16 @@ def run_child(
     return Ended(acks, process.wait(TIMEOUT_S))
 
 
+class _Rows:
+    """Rows by column name, as sqlite3 gives them."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def execute(self, statement: str) -> Any:
+        return self._connection.execute(text(statement)).mappings()
+
+
 class Ledger:
     """All shards by plain SQL: payment id -> role -> row, and the users' entries by payment."""
 
@@ -133,7 +145,16 @@ class Ledger:
                 self._read(connection)
             connection.close()
 
-    def _read(self, connection: sqlite3.Connection) -> None:
+    @classmethod
+    def of(cls, lab: Lab) -> Ledger:
+        """Over an open lab's own connections, whatever its shards stand on."""
+        ledger = cls(Path(os.devnull))
+        for database in lab.system.databases.values():
+            with database.read() as connection:
+                ledger._read(_Rows(connection))
+        return ledger
+
+    def _read(self, connection: sqlite3.Connection | _Rows) -> None:
         users = {}
         for row in connection.execute("SELECT id, user_id, balance FROM accounts"):
             if row["id"] >= FIRST_USER_ACCOUNT_ID:

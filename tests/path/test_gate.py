@@ -13,6 +13,7 @@ import pytest
 from paytm_lab import Lab
 from paytm_lab.core.errors import IdempotencyConflict, OutcomeUnknown, ShardUnavailable
 from paytm_lab.core.fraud import Candidate, Verdict
+from paytm_lab.fraud.tables import FEATURES
 from paytm_lab.ledger.operations import Outcome, PaymentRequest
 from paytm_lab.ports.fraud_gate import FraudGate
 from tests.path.conftest import OPENING_PAISE, MakeLab
@@ -73,13 +74,18 @@ def test_exactly_as_many_pass_as_may(make_lab: MakeLab, receiver: str) -> None:
     lab.audit().require_clean()
 
 
-def test_a_block_leaves_its_decision_on_the_row(lab: Lab) -> None:
+def test_a_block_leaves_its_decision_and_rule_on_the_row_and_in_the_features(lab: Lab) -> None:
     outcomes = [lab.transfer("1", "2", "1") for _ in range(6)]
     assert [o.status for o in outcomes] == ["COMPLETED"] * 5 + ["FAILED"]
     row = rows(lab, outcomes[5].payment)[0]
     assert (row.status, row.reason, row.fraud_decision) == ("FAILED", "fraud_blocked", "block")
-    assert rows(lab, outcomes[0].payment)[0].fraud_decision == "allow"
-    assert rows(lab, outcomes[0].payment)[0].fraud_score == pytest.approx(1 / 10_000)
+    first = rows(lab, outcomes[0].payment)[0]
+    assert (first.fraud_decision, first.fraud_score) == ("allow", pytest.approx(1 / 10_000))
+    assert (first.fraud_rule, row.fraud_rule) == ("amount", "velocity")
+    lab.drain()
+    keys = [(outcomes[n].payment,) for n in (0, 5)]
+    stored = lab.system.wide.fetch(FEATURES, keys)
+    assert [stored[key]["rule"] for key in keys] == ["amount", "velocity"]
     lab.audit().require_clean()
 
 

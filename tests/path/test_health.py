@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from paytm_lab import Lab
+from paytm_lab.core.errors import Unavailable
 from paytm_lab.messaging.health import INTERVAL_S
 
 
@@ -26,3 +29,16 @@ def test_every_part_every_ten_seconds(lab: Lab) -> None:
     down = {name for name, data in health.latest.items() if data.state == "down"}
     assert down == {"shard-2"}
     assert "shard" in health.latest["shard-2"].detail
+
+
+def test_what_could_not_be_told_is_due_at_once(lab: Lab) -> None:
+    health, parts = lab.system.health, len(lab.system.health.latest)
+    lab.system.clock.advance(INTERVAL_S)  # type: ignore[attr-defined]
+    with lab.fault("event-log", "gone"):
+        for _ in range(3):
+            with pytest.raises(Unavailable, match="event-log"):
+                health.step()
+        assert health.latest["event-log"].state == "down"
+        assert lab.system.backlog() >= 0, "what is known without the log"
+    assert health.step() == parts
+    assert health.latest["event-log"].state == "up"

@@ -30,10 +30,10 @@ def features(lab: Lab, payment_id: str) -> dict[str, Any]:
 def require_scored_once(lab: Lab, payment_id: str, decision: str, score: float) -> None:
     assert events_of(lab, payment_id) == ["PaymentCompleted", "PaymentInitiated"]
     stored = features(lab, payment_id)
-    assert (stored["gate"], stored["decision"]) == ("before", decision)
+    assert (stored["gate"], stored["decision"], stored["rule"]) == ("before", decision, "amount")
     assert stored["score"] == pytest.approx(score)
     for row in rows(lab, payment_id):
-        assert (row.status, row.fraud_decision) == ("COMPLETED", decision)
+        assert (row.status, row.fraud_decision, row.fraud_rule) == ("COMPLETED", decision, "amount")
         assert row.fraud_score == pytest.approx(score)
     assert lab.system.fraud.counters["scored"] == 0
     assert lab.system.fraud_answers.counters == {}

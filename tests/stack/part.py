@@ -1,4 +1,4 @@
-"""A stack of which a test module runs only the servers that it kills."""
+"""A stack of a test module's own: of which only the servers run that it kills, or all of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from pathlib import Path
 
 from paytm_lab.stack import connection
 from paytm_lab.stack.control import Stack
+from paytm_lab.stack.down import down
 from paytm_lab.stack.programs import places
+from paytm_lab.stack.up import up
 from tests import servers
 
 
@@ -30,3 +32,15 @@ def part_of_a_stack(root: Path, port_offset: int, *names: str) -> Iterator[Stack
     finally:
         for name in names:
             stack.stop(name)
+
+
+@contextmanager
+def whole_stack(root: Path, port_offset: int) -> Iterator[Stack]:
+    """A new stack in ``root``, all eight servers up; they are stopped at the end."""
+    (root / "pkg").symlink_to(packages())
+    stack = Stack(root)
+    try:
+        up(root, port_offset=port_offset, fetch_missing=True)
+        yield stack
+    finally:
+        down(stack)

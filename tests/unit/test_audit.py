@@ -174,7 +174,8 @@ BREAKS = {
             "INSERT INTO transactions SELECT NULL, transaction_id, 'destination', from_user_id,"
             " to_user_id, amount, currency, status, reason, kind, from_shard, to_shard,"
             " map_version, stamp, occurred_at, NULL, refund_of, receivable, NULL, fraud_decision,"
-            f" fraud_score, created_at, updated_at FROM transactions WHERE {TRANSFER_ROW}",
+            " fraud_score, fraud_rule, created_at, updated_at FROM transactions"
+            f" WHERE {TRANSFER_ROW}",
         ),
     ),
     "a transfer calls itself funding": Break(
@@ -264,8 +265,8 @@ def test_money_that_is_held_can_not_be_spent(world: LedgerWorld) -> None:
         0,
         f"INSERT INTO transactions SELECT NULL, x'{other}', role, '6', '{receiver}', 50000,"
         " currency, status, reason, kind, from_shard, to_shard, map_version, stamp, occurred_at,"
-        " NULL, refund_of, receivable, open_since, fraud_decision, fraud_score, created_at,"
-        f" updated_at FROM transactions WHERE transaction_id = x'{payment}'",
+        " NULL, refund_of, receivable, open_since, fraud_decision, fraud_score, fraud_rule,"
+        f" created_at, updated_at FROM transactions WHERE transaction_id = x'{payment}'",
         f"{ENTRY} SELECT x'{other}', {account('6')}, 50000, 'debit', 1, {done.stamp}",
         f"{ENTRY} SELECT x'{other}', {account(receiver)}, 50000, 'credit', 1, {done.stamp}",
         "UPDATE accounts SET balance = balance - 50000 WHERE user_id = '6'",

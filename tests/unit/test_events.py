@@ -51,6 +51,7 @@ PAYMENTS = st.builds(
     refund_of=TEXTS,
     receivable_paise=PAISE,
     fraud_score=st.none() | st.floats(0, 1),
+    fraud_rule=TEXTS,
 )
 PAYMENT = PaymentData("p", "a", "b", 100, 0, 1, 5, 6)
 FRAUD = FraudData("p", "a", 100, 0.25, "allow", "amount")
@@ -205,3 +206,10 @@ def test_threads_that_wrap_at_once_keep_their_own_times() -> None:
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+def test_an_event_of_before_a_field_came_has_its_default() -> None:
+    data_then = b'{"payment_id":"p","from_user_id":"a","to_user_id":"b","amount_paise":1,'
+    data_then += b'"from_shard":0,"to_shard":1,"stamp_us":5,"at_us":6,"fraud_decision":"block"}'
+    data = read_payment_event(b'{"type":"PaymentCompleted","time":"","data":%s}' % data_then).data
+    assert (data.fraud_decision, data.fraud_score, data.fraud_rule) == ("block", None, "")

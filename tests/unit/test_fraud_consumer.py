@@ -71,8 +71,11 @@ def a_day() -> tuple[list[Message], dict[str, tuple[str, str]], set[str]]:
         *itertools.chain.from_iterable(life(p) for p in fast),
         *life(payment("mule", to_user_id="mule")),
         *life(payment("passed", fraud_decision="allow", fraud_score=0.25)),
-        *life(payment("approved", fraud_decision="review", fraud_score=0.75)),
-        *life(payment("stopped", fraud_decision="block", fraud_score=0.5), "PaymentFailed"),
+        *life(payment("approved", fraud_decision="review", fraud_score=0.75, fraud_rule="amount")),
+        *life(
+            payment("stopped", fraud_decision="block", fraud_score=0.5, fraud_rule="velocity"),
+            "PaymentFailed",
+        ),
         *life(payment("rejected", fraud_decision="review", fraud_score=0.9), "PaymentCancelled"),
         *life(payment("poor", reason="insufficient_funds"), "PaymentFailed"),
         *life(payment("opening", kind="funding", amount_paise=10**9)),
@@ -87,9 +90,9 @@ def a_day() -> tuple[list[Message], dict[str, tuple[str, str]], set[str]]:
         "fast-2": ("block", "velocity"),
         "fast-3": ("block", "velocity"),
         "mule": ("block", "known_mule"),
-        "passed": ("allow", "gate"),
-        "approved": ("review", "gate"),
-        "stopped": ("block", "gate"),
+        "passed": ("allow", "gate"),  # as the gate told it before it named the rule
+        "approved": ("review", "amount"),
+        "stopped": ("block", "velocity"),
         "rejected": ("review", "gate"),
     }
     ids = {f"{p}.FraudScoreCalculated" for p in rows}
@@ -121,6 +124,7 @@ def test_every_sort_of_payment(world: World) -> None:
     assert (data.amount_paise, data.at_us, data.score) == (5_000, START_US + 2, 0.005)
     assert event.subject == "fast-2"
     assert event.traceparent.startswith("00-0af7")
+    assert decode_fraud(by_id["stopped.FraudScoreCalculated"].data).rule == "velocity"
     row = world.real_store.fetch(FEATURES, [("fast-2",)])[("fast-2",)]
     assert (row["user_id"], row["amount"], row["velocity_count"], row["gate"]) == (
         "fast", 5_000, 3, "after",

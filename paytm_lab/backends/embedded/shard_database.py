@@ -26,6 +26,7 @@ from paytm_lab.backends.embedded.sqlite_files import (
     translate,
     use_wal,
 )
+from paytm_lab.backends.schema_changes import added_columns
 from paytm_lab.core import errors
 from paytm_lab.ports.shard_database import OutboxRow, ShardMeta
 
@@ -116,10 +117,29 @@ class EmbeddedShardDatabase:
             connection = self._connection()
             use_wal(connection)
             if connection.execute("SELECT 1 FROM sqlite_master WHERE name='shard_meta'").fetchone():
+                self._add_columns(connection)
                 return
             self._create_tables(connection, system_accounts, meta, first_user_id, now_us)
         except sqlite3.Error as error:
             raise translate(error, self.place) from error
+
+    def _add_columns(self, connection: sqlite3.Connection) -> None:
+        """What the schema got since the file was made; rows that are there get its default."""
+        if not self._changes(connection):
+            return
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            for change in self._changes(connection):  # another process may have been first
+                connection.execute(change)
+        finally:
+            connection.execute("COMMIT")
+
+    def _changes(self, connection: sqlite3.Connection) -> list[str]:
+        there = {
+            table.name: {row[1] for row in connection.execute(f"PRAGMA table_info({table.name})")}
+            for table in self._metadata.sorted_tables
+        }
+        return added_columns(self._metadata, there, self._engine.dialect, self.place)
 
     def _create_tables(
         self,

@@ -202,8 +202,8 @@ class KafkaLogConsumer:
         """
         if time.monotonic() - self._quiet_since_s < WATCH_S:
             return
+        view = self._look()  # it raises where Kafka is away; then the next poll asks again
         self._quiet_since_s = time.monotonic()
-        view = self._look()
         if not view.stable:
             return
         mine = self._consumer.assignment()

@@ -16,6 +16,7 @@ from sqlalchemy import MetaData, Table
 from sqlalchemy.dialects import mysql
 from sqlalchemy.schema import CreateTable
 
+from paytm_lab.backends.schema_changes import added_columns
 from paytm_lab.backends.servers.mysql_server import (
     READ_TIMEOUT_S,
     MySqlServer,
@@ -75,12 +76,10 @@ def create(
 ) -> None:
     """Safe to race and to repeat. ShardUnavailable when another process creates for too long."""
     if is_created(server):
+        _add_columns(server, metadata, place)
         return
     with _connected(server, database=False) as cursor:
-        # It ends with the connection, so a creator that dies blocks nobody.
-        cursor.execute(f"SELECT GET_LOCK({text(server.database)}, {CREATE_WAIT_S:d})")
-        if cursor.fetchone()[0] != 1:
-            raise errors.ShardUnavailable("another process creates the shard", place=place)
+        _lock(cursor, server, place)
         cursor.execute(f"CREATE DATABASE IF NOT EXISTS {_quoted(server.database)}")
         cursor.execute(f"USE {_quoted(server.database)}")
         if _has_meta(cursor):
@@ -101,6 +100,34 @@ def create(
             f" (1, {shard_id:d}, {meta.stamp:d}, {meta.map_version:d}, x'{meta.owned_slots.hex()}')"
         )
         cursor.execute("COMMIT")
+
+
+def _lock(cursor: Any, server: MySqlServer, place: str) -> None:
+    """It ends with the connection, so a creator that dies blocks nobody."""
+    cursor.execute(f"SELECT GET_LOCK({text(server.database)}, {CREATE_WAIT_S:d})")
+    if cursor.fetchone()[0] != 1:
+        raise errors.ShardUnavailable("another process creates the shard", place=place)
+
+
+def _add_columns(server: MySqlServer, metadata: MetaData, place: str) -> None:
+    """What the schema got since the database was made; rows that are there get its default."""
+    with _connected(server, database=True) as cursor:
+        if not _changes(cursor, metadata, place):
+            return
+        _lock(cursor, server, place)
+        for change in _changes(cursor, metadata, place):
+            cursor.execute(change)
+
+
+def _changes(cursor: Any, metadata: MetaData, place: str) -> list[str]:
+    cursor.execute(
+        "SELECT table_name, column_name FROM information_schema.columns"
+        " WHERE table_schema = DATABASE()"
+    )
+    there: dict[str, set[str]] = {}
+    for table, column in cursor.fetchall():
+        there.setdefault(table, set()).add(column)
+    return added_columns(metadata, there, mysql.dialect(), place)
 
 
 def create_table(table: Table) -> str:
