@@ -57,20 +57,20 @@ def bench(common: Common, name: str | None, quick: bool) -> int:
     if name not in names():
         raise BadInput(f"{name!r} is not a benchmark", remedy=f"Name one of {', '.join(names())}.")
     settings = common.settings()
-    preflight.require(settings)
+    module = importlib.import_module(f"paytm_lab.benchmarks.{name}")
+    asked = signature(module.run).parameters
+    if settings.profile == "servers" and "open_lab" not in asked:
+        raise BadInput(f"{name} measures no servers", remedy="Leave out --profile.")
     if settings.profile == "servers" and settings.source("namespace") != "default":
         raise BadInput(
             f"a benchmark makes namespaces of its own, {settings.namespace!r} cannot be one",
             remedy="Unset PAYTM_LAB_NAMESPACE.",
         )
+    preflight.require(settings)
     if common.data is not None:
         common.data.mkdir(parents=True, exist_ok=True)
-    module = importlib.import_module(f"paytm_lab.benchmarks.{name}")
     collect_less()
     with tempfile.TemporaryDirectory(prefix="paytm_lab-bench-", dir=common.data) as folder:
-        asked = signature(module.run).parameters
-        if settings.profile == "servers" and "open_lab" not in asked:
-            raise BadInput(f"{name} measures no servers", remedy="Leave out --profile.")
         with _Labs(settings.profile) as open_lab:
             given = {"open_lab": open_lab, "server_pids": _server_pids(settings)}
             rows = module.run(Path(folder), quick, **{k: v for k, v in given.items() if k in asked})

@@ -15,6 +15,9 @@ from typing import Any
 import pytest
 
 from paytm_lab import Lab
+from paytm_lab.cli import app
+from tests.faults.processes import ROOT
+from tests.path.command_line import Cli, Ran
 
 USERS = 12
 OPENING_PAISE = 100_000
@@ -72,3 +75,19 @@ def start_posting(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str
     for process in running:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def cli(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
+    """The command in this very process, which spares a second of imports: ``cli("run", ...)``."""
+    monkeypatch.chdir(ROOT)
+
+    def call(*words: str) -> Ran:
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            app(list(words), prog_name="paytm-lab")
+        printed = capfd.readouterr()
+        code = ended.value.code
+        return Ran(code if isinstance(code, int) else 0, printed.out, printed.err)
+
+    return call

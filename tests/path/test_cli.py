@@ -11,14 +11,12 @@ import signal
 import sqlite3
 import subprocess
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
 from paytm_lab import Lab
-from paytm_lab.benchmarks import engine, outbox, routing
 from paytm_lab.cli import app
 from paytm_lab.core.errors import (
     BadInput,
@@ -34,39 +32,11 @@ from paytm_lab.messaging.topics import GROUPS
 from paytm_lab.terminal import errors_in_words
 from tests.faults import processes
 from tests.faults.processes import ROOT, Ledger, expected_balances, make_rows, write_file
+from tests.path.command_line import Cli, Ran
 
 DATA = ROOT / "tests" / "data"
 TIMEOUT_S = 90
 VERBS = tuple(c.name or getattr(c.callback, "__name__", "") for c in app.registered_commands)
-
-
-class Ran(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> dict[str, Any]:
-        return dict(json.loads(self.out.strip().splitlines()[-1]))
-
-
-Cli = Callable[..., Ran]
-
-
-@pytest.fixture
-def cli(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
-    """The command in this very process, which spares a second of imports: ``cli("run", ...)``."""
-    monkeypatch.chdir(ROOT)
-
-    def call(*words: str) -> Ran:
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            app(list(words), prog_name="paytm-lab")
-        printed = capfd.readouterr()
-        code = ended.value.code
-        return Ran(code if isinstance(code, int) else 0, printed.out, printed.err)
-
-    return call
 
 
 def paytm_lab(*words: str, **options: Any) -> Ran:
@@ -550,57 +520,6 @@ def test_config_shows_every_setting_and_where_it_came_from(
     wrong = cli("config")
     assert wrong.code == 2
     assert "PAYTM_LAB_BATCH_ROWS_MAX" in wrong.err
-
-
-@pytest.mark.parametrize(
-    ("name", "kinds"),
-    [
-        ("routing", ["strategy keys_per_s"]),
-        ("outbox", ["events_per_s"]),
-        (
-            "engine",
-            [
-                "in_flight cross_shard_share transfers_per_s latency_ms_p50 latency_ms_p99"
-                " rows_per_payment bytes_per_payment raw_per_s raw_ratio",
-                "transfers_per_s latency_ms_p50 offered_per_s",
-                "transfers_per_s hot_accounts hot_ratio",
-            ],
-        ),
-        (
-            "pipeline",
-            [
-                "what payments_per_s drain_ratio",
-                "what payments_per_s lag_s",
-                "what process cpu_ms_per_payment cpu_share",
-                "what decision_ms_p50 decision_ms_p99",
-            ],
-        ),
-        ("audit", ["mode seconds entries"]),
-    ],
-)
-def test_bench_quick_prints_one_line(name: str, kinds: list[str], cli: Cli) -> None:
-    """Each row is of one of these kinds, and there is one of each."""
-    done = cli("bench", name, "--quick", "--json")
-    assert done.code == 0, done.err
-    assert len(done.out.strip().splitlines()) == 1
-    assert (done.json["bench"], done.json["profile"]) == (name, "embedded")
-    found = [
-        {kind for kind in kinds if set(kind.split()) <= row.keys()} for row in done.json["rows"]
-    ]
-    assert all(found) and set.union(*found) == set(kinds)
-
-
-def test_bench_makes_the_folder_that_it_is_given(tmp_path: Path, cli: Cli) -> None:
-    done = cli("bench", "routing", "--quick", "--json", "--data", str(tmp_path / "new" / "one"))
-    assert done.code == 0, done.err
-    assert list((tmp_path / "new" / "one").iterdir()) == [], "and leaves nothing of its own"
-
-
-def test_bench_lists_what_there_is(cli: Cli) -> None:
-    done = cli("bench")
-    assert done.code == 0
-    for module in (engine, outbox, routing):
-        assert module.__name__.rpartition(".")[2] in done.out
 
 
 def test_a_closed_pipe_ends_quietly(ran: Path) -> None:
