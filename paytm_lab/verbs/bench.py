@@ -70,10 +70,12 @@ def bench(common: Common, name: str | None, quick: bool) -> int:
     if common.data is not None:
         common.data.mkdir(parents=True, exist_ok=True)
     collect_less()
-    with tempfile.TemporaryDirectory(prefix="paytm_lab-bench-", dir=common.data) as folder:
-        with _Labs(settings.profile) as open_lab:
-            given = {"open_lab": open_lab, "server_pids": _server_pids(settings)}
-            rows = module.run(Path(folder), quick, **{k: v for k, v in given.items() if k in asked})
+    with (
+        tempfile.TemporaryDirectory(prefix="paytm_lab-bench-", dir=common.data) as folder,
+        _Labs(settings.profile) as open_lab,
+    ):
+        given = {"open_lab": open_lab, "server_pids": _server_pids(settings)}
+        rows = module.run(Path(folder), quick, **{k: v for k, v in given.items() if k in asked})
     if common.as_json:
         print_json({"bench": name, "profile": settings.profile, "rows": rows})
     else:
