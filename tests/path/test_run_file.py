@@ -10,11 +10,13 @@ import pytest
 
 from paytm_lab import Lab
 from paytm_lab.core.errors import MalformedFile
+from paytm_lab.reporting.notebooks import execute
 from paytm_lab.simulation.transfers_file import open_transfers
 from tests.faults.load import until
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / "tests" / "data"
+NOTEBOOK = ROOT / "notebooks" / "00_start_here.ipynb"
 
 
 def written(path: Path, rows: list[str]) -> Path:
@@ -44,6 +46,14 @@ def test_a_file_without_times_is_no_rush_of_its_payers(tmp_path: Path) -> None:
         account = lab.account("asha")
         assert account is not None and account.state == "active"
         lab.audit().require_clean()
+
+
+def test_the_first_notebook_reads_a_run_that_posted_nothing_new(tmp_path: Path) -> None:
+    file, data = written(tmp_path / "f.csv", ["k1,1,2,10", "k2,2,3,10"]), tmp_path / "lab"
+    for repeated in (0, 2):
+        with Lab(data=data) as lab, open_transfers(str(file)) as transfers:
+            assert lab.run(transfers).repeated == repeated
+    execute(NOTEBOOK, tmp_path / "out.ipynb", {"data": str(data), "seed": 1})
 
 
 def test_a_report_of_a_file_in_a_public_format(tmp_path: Path) -> None:
