@@ -299,13 +299,18 @@ def _rejects_writer(
             place=str(path),
             remedy="Name another file.",
         )
+    # Other processes may judge files of their own for the same folder: the last list stays, whole.
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        with path.open("w", newline="", encoding="utf-8") as file:
+        with part.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(REJECT_COLUMNS)
             yield _guarded(writer.writerow, path)
+        part.replace(path)
     except OSError as error:
         raise _unwritable(path, error) from error
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _guarded(write: Callable[[Any], object], path: Path) -> RejectWriter:

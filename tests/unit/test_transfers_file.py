@@ -393,6 +393,20 @@ def test_unreadable_places(tmp_path: Path) -> None:
         open_transfers(path, opening_paise=-1)
 
 
+def test_the_list_of_rejects_changes_only_as_a_whole(tmp_path: Path) -> None:
+    out = tmp_path / "rejects.csv"
+    out.write_text("of another process\n")
+    path = write(tmp_path, "from,to,amount\n" + "a,b,nothing\n" * 20_000)
+    during: list[str] = []
+    with open_transfers(path, rejects=out, progress=lambda _: during.append(out.read_text())):
+        assert during and set(during) == {"of another process\n"}
+        assert len(rejects(out)) == 20_001
+    with pytest.raises(MalformedFile):
+        open_transfers(write(tmp_path, "no,known,header\n1,2,3\n"), rejects=out)
+    assert len(rejects(out)) == 20_001
+    assert sorted(found.suffix for found in tmp_path.iterdir()) == [".csv", ".csv"]
+
+
 def test_a_file_that_changes_while_it_is_read(tmp_path: Path) -> None:
     path = write(tmp_path, HEAD + "a,b,1\nc,d,2\n")
     with open_transfers(path) as file:
