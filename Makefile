@@ -40,7 +40,8 @@ test: check ## everything that needs no server
 test-stack: export PAYTM_LAB_STACK_DIR := $(CURDIR)/$(TEST_STACK)
 test-stack: env ## the same contracts and path on the real servers, which it starts (and gets)
 	$(BIN)/paytm-lab stack up --fetch --port-offset $(TEST_PORTS)
-	@$(PYTEST) --profile servers tests/contract tests/path/test_profiles.py $(ON_STACK) $(ARGS); tested=$$?; \
+	@$(PYTEST) --profile servers tests/contract tests/path/test_profiles.py tests/faults/test_kill.py \
+		$(ON_STACK) $(ARGS); tested=$$?; \
 	$(BIN)/paytm-lab stack down; exit $$tested
 	$(PYTEST) tests/stack $(ARGS)  # these kill servers: each module starts its own
 

@@ -64,9 +64,9 @@ def write_file(path: Path, rows: Iterable[FileRow]) -> Path:
     return path
 
 
-def prepare(folder: Path) -> None:
+def prepare(folder: Path, profile: str = "embedded") -> None:
     """A lab whose CLOSED accounts are closed and whose users have enough."""
-    with Lab(data=folder) as lab:
+    with Lab(profile, data=folder) as lab:
         openings = {str(n): OPENING_PAISE for n in range(1, USERS + 1)}
         lab.open_accounts(openings | dict.fromkeys(CLOSED, 0))
         for user in CLOSED:
@@ -147,7 +147,9 @@ class Ledger:
 
     @classmethod
     def of(cls, lab: Lab) -> Ledger:
-        """Over an open lab's own connections, whatever its shards stand on."""
+        """Of an open lab: on servers over its own connections."""
+        if lab.profile == "embedded":
+            return cls(lab.data)
         ledger = cls(Path(os.devnull))
         for database in lab.system.databases.values():
             with database.read() as connection:
