@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from pathlib import Path
 
 from paytm_lab.config_servers import CONNECTION_FILE
@@ -62,8 +63,10 @@ class Layout:
 
 
 def write(path: Path, text: str) -> None:
-    """The whole text or nothing, for the owner's eyes only: configurations hold passwords."""
-    new = path.with_name(f"{path.name}.{os.getpid()}.new")
+    """The whole text or nothing, for the owner's eyes only: configurations hold passwords. Several
+    threads may write one file: while mysql-0 starts, the others ask for its configuration.
+    """
+    new = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.new")
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as file:
         file.write(text)

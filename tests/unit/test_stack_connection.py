@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from paytm_lab.config import Settings
 from paytm_lab.core.errors import BadInput, MalformedFile, MissingPart
 from paytm_lab.stack import connection, servers
 from paytm_lab.stack.control import Stack
-from paytm_lab.stack.layout import MARKER, Layout
+from paytm_lab.stack.layout import MARKER, Layout, write
 from paytm_lab.stack.programs import Jars, Program
 
 PARTS = {
@@ -153,3 +154,12 @@ def test_a_broken_marker_is_named(layout: Layout) -> None:
     layout.marker.write_text("{}")
     with pytest.raises(MalformedFile, match=MARKER):
         Stack(layout.root).servers()
+
+
+def test_threads_may_write_one_file_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "mysql-0.cnf"
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda n: write(file, f"{n:03d}" * 1_000), range(400)))
+    assert len({file.read_text()[i : i + 3] for i in range(0, 3_000, 3)}) == 1
+    assert list(tmp_path.iterdir()) == [file]
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
