@@ -76,7 +76,7 @@ def _list(common: Common, target: str | None) -> int:
         {
             "target": names.get(fault.target, fault.target),
             "fault": fault.kind,
-            "on servers": f"{fault.signal} to it" if fault.signal else "in this process",
+            "on servers": f"{fault.signal} to it" if fault.signal else "the same",
             "what one sees": fault.sight,
             "how it heals": fault.heals,
         }

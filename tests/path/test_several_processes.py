@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 from collections import Counter
@@ -16,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, text
 
 from paytm_lab import Lab, wiring
 from paytm_lab.config import PREFIX
@@ -33,24 +31,6 @@ SMALL_BATCHES = {
 }
 AT_WORK = b"at work"
 TIMEOUT_S = 90.0
-
-
-class LabLedger(Ledger):
-    """The same by plain SQL over a lab's own connections, whatever the shards stand on."""
-
-    def __init__(self, lab: Lab) -> None:
-        super().__init__(Path(os.devnull))
-        for database in lab.system.databases.values():
-            with database.read() as connection:
-                self._read(_Rows(connection))  # type: ignore[arg-type]
-
-
-class _Rows:
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-    def execute(self, statement: str) -> Any:
-        return self._connection.execute(text(statement)).mappings()
 
 
 @pytest.fixture
@@ -112,7 +92,7 @@ def at_work(*words: str) -> Iterator[subprocess.Popen[bytes]]:
 def require_all_once(lab: Lab, rows: Sequence[Any], acks: Sequence[tuple[str, str]]) -> None:
     lab.audit().require_clean()
     lab.replay().require_clean()
-    ledger = LabLedger(lab)
+    ledger = Ledger.of(lab)
     ledger.require_acknowledged(acks)
     ledger.require_applied_once()
     assert ledger.balances == expected_balances(rows)
