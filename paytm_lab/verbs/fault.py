@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from paytm_lab import wiring
+from paytm_lab import preflight, wiring
 from paytm_lab.core.errors import (
     BadInput,
     OutcomeUnknown,
@@ -48,6 +48,7 @@ def fault(common: Common, target: str | None, kind: str | None, seconds: float) 
     if target is None or kind is None:
         return _list(common, target)
     found = faults.find(target, kind)
+    preflight.require(common.settings())  # where servers are away, removing would wait for them
     if common.data is None:
         with tempfile.TemporaryDirectory(prefix="paytm_lab-fault-") as folder:
             own = replace(common, data=Path(folder))
