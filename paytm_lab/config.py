@@ -25,6 +25,7 @@ from pydantic_settings import (
 )
 
 from paytm_lab.config_servers import CONNECTION_FILE, ServerSettings
+from paytm_lab.config_services import ServiceSettings
 from paytm_lab.core.errors import InvalidSetting
 
 PREFIX = "PAYTM_LAB_"
@@ -47,7 +48,7 @@ def _default_stack_dir() -> Path:
     return _default_data_dir() / "stack"
 
 
-class Settings(ServerSettings):
+class Settings(ServerSettings, ServiceSettings):
     """The lab's settings. ``None`` as an argument means "not given".
 
     Raises InvalidSetting, which names the variable or argument, the value and the remedy: for a
@@ -203,17 +204,19 @@ class SettingRow(NamedTuple):
 
 
 def describe(settings: Settings) -> list[SettingRow]:
-    """Every setting in the order of the classes (the servers' last), with its value (secrets
-    masked) and its source.
+    """Every setting in the order of the classes (the services', then the servers' last), with its
+    value (secrets masked) and its source.
     """
     fields = type(settings).model_fields
-    of_servers = ServerSettings.model_fields
+    last = [*ServiceSettings.model_fields, *ServerSettings.model_fields]
     return [
         SettingRow(
             name, _shown(getattr(settings, name)), settings.source(name), _variable(name),
             field.description or "",
         )
-        for name, field in sorted(fields.items(), key=lambda item: item[0] in of_servers)
+        for name, field in sorted(
+            fields.items(), key=lambda item: last.index(item[0]) if item[0] in last else -1
+        )
     ]  # fmt: skip
 
 

@@ -8,6 +8,10 @@ PaytmLabError
 │   ├── SameAccount             both sides of a payment are one user
 │   ├── InvalidSetting          a setting or option that cannot be used
 │   └── MalformedFile           a file that is not what it should be
+├── Unauthenticated             exit 2   nobody knows who asks: no token, or one that is not valid
+├── Forbidden                   exit 2   who asks may not do this
+├── NotFound                    exit 2   there is no such thing, or not for who asks
+├── RateLimited                 exit 3   too many requests; repeat later (``retry_after_s``)
 ├── Conflict                    exit 2   the request contradicts what is already there
 │   ├── IdempotencyConflict     the same key came with another body
 │   └── AccountExists           the account exists with other terms
@@ -81,6 +85,34 @@ class InvalidSetting(BadInput):
 
 class MalformedFile(BadInput):
     code = "malformed_file"
+
+
+class Unauthenticated(PaytmLabError):
+    code = "unauthenticated"
+    exit_code = 2
+
+
+class Forbidden(PaytmLabError):
+    code = "forbidden"
+    exit_code = 2
+
+
+class NotFound(PaytmLabError):
+    code = "not_found"
+    exit_code = 2
+
+
+class RateLimited(PaytmLabError):
+    """Nothing was changed. ``retry_after_s`` says when a repeat is worth trying."""
+
+    code = "rate_limited"
+    exit_code = 3
+
+    def __init__(
+        self, message: str, *, place: str = "", remedy: str = "", retry_after_s: float = 1.0
+    ) -> None:
+        super().__init__(message, place=place, remedy=remedy)
+        self.retry_after_s = retry_after_s
 
 
 class Conflict(PaytmLabError):

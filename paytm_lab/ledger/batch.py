@@ -68,6 +68,7 @@ class BatchState:
         self.review_updates: dict[bytes, Row] = {}
         self.debt_rows: list[Row] = []
         self.applied_rows: list[Row] = []
+        self.credential_rows: list[Row] = []
 
     # -- what is known ----------------------------------------------------------------------------
 

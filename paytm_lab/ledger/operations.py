@@ -101,8 +101,17 @@ class Release(msgspec.Struct, gc=False):
     reason: str
 
 
+class Credential(msgspec.Struct, gc=False, frozen=True):
+    """How a user logs in: the password's hash, and permissions as words with spaces between."""
+
+    password_hash: str
+    permissions: str
+
+
 class CreateAccount(msgspec.Struct, gc=False):
-    """A user's account. The opening balance is payment ``payment_id`` from ``system:funding``."""
+    """A user's account. The opening balance is payment ``payment_id`` from ``system:funding``. With
+    a ``credential`` its user can log in, from the same transaction on.
+    """
 
     user_id: str
     opening: int
@@ -110,6 +119,7 @@ class CreateAccount(msgspec.Struct, gc=False):
     slot: int
     payment_id: bytes
     create_key: bytes | None = None
+    credential: Credential | None = None
 
 
 class SetAccountState(msgspec.Struct, gc=False):

@@ -15,6 +15,7 @@ from paytm_lab.core.ids import payment_id_text
 from paytm_lab.ledger.schema import (
     FIRST_USER_ACCOUNT_ID,
     accounts,
+    credentials,
     holds,
     ledger_entries,
     outbox_events,
@@ -362,3 +363,21 @@ def destination_status(
         for payment_id, status, reason in connection.execute(statement):
             found[payment_id] = (status, reason)
     return found
+
+
+class CredentialRow(NamedTuple):
+    """A row of ``credentials``; ``permissions``: words with spaces between."""
+
+    user_id: str
+    password_hash: str
+    permissions: str
+    version: int
+
+
+def credential(database: ShardDatabase, user_id: str) -> CredentialRow | None:
+    """How this user logs in; None for a user of another shard, or one who cannot."""
+    table = credentials
+    columns = [table.c[name] for name in CredentialRow._fields]
+    with database.read() as connection:
+        row = connection.execute(select(*columns).where(table.c.user_id == user_id)).first()
+    return None if row is None else CredentialRow(*row)

@@ -43,6 +43,9 @@ def create_account(batch: Batch, op: CreateAccount) -> Result:
     batch.accounts[op.user_id] = account
     batch.new_accounts.append(account)
     created = UserCreatedData(op.user_id, batch.shard_id, op.opening, op.currency)
+    if op.credential is not None:
+        known = (op.user_id, op.credential.password_hash, op.credential.permissions)
+        batch.credential_rows.append((*known, 1, batch.now_us, batch.now_us))
     batch.outbox("UserCreated", payment_id_text(op.payment_id), op.user_id, encode(created))
     if op.opening:
         _fund(batch, op, account)

@@ -176,6 +176,18 @@ applied_events = _table(
     Column("applied_at", BigInteger, nullable=False),
 )
 
+# How a user logs in; made with the account, in the same transaction. ``version`` grows with each
+# change. ``permissions``: words with spaces between.
+credentials = _table(
+    "credentials",
+    Column("user_id", _USER, primary_key=True),
+    Column("password_hash", String(255), nullable=False),
+    Column("permissions", String(255), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+)
+
 INSERT_COLUMNS: dict[str, tuple[str, ...]] = {
     table.name: tuple(c.name for c in table.columns if c.name != "id")
     for table in metadata.tables.values()

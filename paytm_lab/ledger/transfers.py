@@ -33,6 +33,7 @@ from paytm_lab.ledger.flow import Flow
 from paytm_lab.ledger.operations import (
     Capture,
     CreateAccount,
+    Credential,
     Done,
     Outcome,
     Pay,
@@ -181,6 +182,7 @@ class TransferEngine:
         currency: str = "INR",
         key: str = "",
         subject: str = "lab",
+        credential: Credential | None = None,
     ) -> None:
         """Create an account. Same key and terms: the first answer; else AccountExists as result."""
         require_user_id(user_id)
@@ -191,7 +193,9 @@ class TransferEngine:
         # Without a key the id of this very call stands for it, so that a repeat after a lost commit
         # answer knows its own work.
         create_key = key_hash(subject, user_id, key) if key else payment_id
-        operation = CreateAccount(user_id, opening_paise, currency, slot, payment_id, create_key)
+        operation = CreateAccount(
+            user_id, opening_paise, currency, slot, payment_id, create_key, credential
+        )
         self.writers[shard].require_up()
         self.writers[shard].put(operation, done)
 

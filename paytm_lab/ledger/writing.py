@@ -55,6 +55,7 @@ def write(tx: ShardTransaction, batch: Batch) -> int:
         ("holds", batch.hold_rows),
         ("reviews", list(batch.review_rows.values())),
         ("debts", batch.debt_rows),
+        ("credentials", batch.credential_rows),
         ("applied_events", batch.applied_rows),
     )
     for table, new in inserts:

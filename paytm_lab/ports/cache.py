@@ -35,6 +35,9 @@ class Cache(Protocol):
         repeated call returns the same numbers while the window lasts).
         """
 
+    def arrivals(self, key: str, after_us: int) -> list[Hit]:
+        """The members of a window that arrived later than ``after_us``, in order of their times."""
+
     def reserve(self, hit: Hit, window_s: float, count_max: int) -> tuple[bool, int]:
         """Atomically: record the hit if its key's window holds fewer than ``count_max`` members.
         Returns (admitted, members in the window after). A member recorded before is admitted again.

@@ -108,6 +108,16 @@ def test_counts_are_those_of_the_definition(
             del known[old]
 
 
+def test_arrivals_are_the_members_later_than_a_time(cache: Cache) -> None:
+    cache.count_window([Hit("r", f"s{i}é", NOON + i) for i in (3, 1, 2)], 60)
+    cache.count_window([Hit("other", "x", NOON + 9)], 60)
+    assert cache.arrivals("r", -1) == [Hit("r", f"s{i}é", NOON + i) for i in (1, 2, 3)]
+    assert cache.arrivals("r", NOON + 1) == [Hit("r", f"s{i}é", NOON + i) for i in (2, 3)]
+    assert cache.arrivals("r", NOON + 3) == cache.arrivals("nobody", 0) == []
+    cache.delete(["r"])
+    assert cache.arrivals("r", -1) == []
+
+
 def test_a_reservation_passes_below_the_limit_only(cache: Cache) -> None:
     answers = [cache.reserve(Hit("u", f"p{i}", NOON + i), 60.0, 3) for i in range(5)]
     assert answers == [(True, 1), (True, 2), (True, 3), (False, 3), (False, 3)]

@@ -151,6 +151,14 @@ class EmbeddedCache:
                 counts.append(count)
         return counts
 
+    def arrivals(self, key: str, after_us: int) -> list[Hit]:
+        self._require_available()
+        with self._lock:
+            window = self._windows.get(key)
+            at_us = {} if window is None else dict(window.at_us)
+        found = [Hit(key, member, at) for member, at in at_us.items() if at > after_us]
+        return sorted(found, key=lambda hit: (hit.at_us, hit.member))
+
     def reserve(self, hit: Hit, window_s: float, count_max: int) -> tuple[bool, int]:
         """As the port says; members up to one window later count too. Parallel callers draw their
         times before they get here, in any order, and still only ``count_max`` of them pass.

@@ -129,6 +129,16 @@ class RedisCache:
             calls.append(([self._prefix + hit.key for hit in part], arguments))
         return [int(count) for counts in self._run(_COUNT_WINDOW, calls) for count in counts]
 
+    def arrivals(self, key: str, after_us: int) -> list[Hit]:
+        self._require_available()
+        with translated(self._place):
+            found = self._redis.zrange(
+                self._prefix + key, f"({max(-1, after_us)}", "+inf", byscore=True, withscores=True
+            )
+        return [
+            Hit(key, member[1:].decode(), int(at)) for member, at in found if member[:1] == b"@"
+        ]
+
     def reserve(self, hit: Hit, window_s: float, count_max: int) -> tuple[bool, int]:
         """As the port says; members up to one window later count too. Parallel callers draw their
         times before they get here, in any order, and still only ``count_max`` of them pass.

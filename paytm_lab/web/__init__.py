@@ -1,0 +1,1 @@
+"""What every service shares: the app factory, problems, tokens, metrics, tracing, logging."""

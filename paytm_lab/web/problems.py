@@ -1,0 +1,130 @@
+"""Errors as RFC 9457 problem details: one stable code each, the value, the place and the remedy."""
+
+from __future__ import annotations
+
+import math
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import Request
+from fastapi.encoders import jsonable_encoder
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from paytm_lab.core import errors
+
+MEDIA_TYPE = "application/problem+json"
+# The first that an error is an instance of.
+STATUS: tuple[tuple[type[errors.PaytmLabError], HTTPStatus], ...] = (
+    (errors.Unauthenticated, HTTPStatus.UNAUTHORIZED),
+    (errors.Forbidden, HTTPStatus.FORBIDDEN),
+    (errors.NotFound, HTTPStatus.NOT_FOUND),
+    (errors.RateLimited, HTTPStatus.TOO_MANY_REQUESTS),
+    (errors.Conflict, HTTPStatus.CONFLICT),
+    (errors.BadInput, HTTPStatus.UNPROCESSABLE_ENTITY),
+    (errors.Unavailable, HTTPStatus.SERVICE_UNAVAILABLE),
+    (errors.OutcomeUnknown, HTTPStatus.GATEWAY_TIMEOUT),
+    (errors.StoreError, HTTPStatus.SERVICE_UNAVAILABLE),
+    (errors.PaytmLabError, HTTPStatus.INTERNAL_SERVER_ERROR),
+)
+
+
+class FieldProblem(BaseModel):
+    """One field of a request that is not as it should be."""
+
+    place: str = Field(description="Where: body.amount, path.user_id, header.Idempotency-Key.")
+    detail: str
+
+
+class Problem(BaseModel):
+    """An error (RFC 9457). Nothing was changed unless `code` is `outcome_unknown`."""
+
+    type: str = Field("about:blank", description="Always about:blank: `code` says what it is.")
+    title: str = Field(description="The HTTP status in words.")
+    status: int
+    code: str = Field(description="Stable: programs may depend on it.")
+    detail: str = Field(description="What is wrong, with the value.")
+    place: str | None = Field(None, description="Where: a shard, a field, a service.")
+    remedy: str | None = Field(None, description="What helps.")
+    payment_id: str | None = Field(None, description="The payment whose outcome is not known.")
+    errors: list[FieldProblem] | None = None
+
+
+def status_of(error: errors.PaytmLabError) -> HTTPStatus:
+    return next(status for kind, status in STATUS if isinstance(error, kind))
+
+
+def problem(error: errors.PaytmLabError) -> JSONResponse:
+    """The response to an error of the lab."""
+    status = status_of(error)
+    headers: dict[str, str] = {}
+    if isinstance(error, errors.Unauthenticated):
+        headers["WWW-Authenticate"] = "Bearer"
+    if status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS):
+        retry_after_s = getattr(error, "retry_after_s", 1.0)
+        headers["Retry-After"] = str(max(1, math.ceil(retry_after_s)))
+    return response(
+        status,
+        error.code,
+        error.message,
+        headers,
+        place=error.place or None,
+        remedy=error.remedy or None,
+        payment_id=getattr(error, "payment_id", None) or None,
+    )
+
+
+def response(
+    status: HTTPStatus, code: str, detail: str, headers: dict[str, str] | None = None, **more: Any
+) -> JSONResponse:
+    body = Problem(title=status.phrase, status=status, code=code, detail=detail, **more)
+    return JSONResponse(
+        body.model_dump(exclude_none=True), status, headers=headers, media_type=MEDIA_TYPE
+    )
+
+
+async def on_lab_error(request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, errors.PaytmLabError):
+        raise error
+    return problem(error)
+
+
+async def on_invalid_request(request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, RequestValidationError):
+        raise error
+    found = [
+        FieldProblem(place=".".join(map(str, each["loc"])), detail=each["msg"])
+        for each in jsonable_encoder(error.errors()[:20], exclude={"ctx", "input"})
+    ]
+    what = "; ".join(f"{each.place}: {each.detail}" for each in found[:3])
+    return response(
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "invalid_request",
+        f"the request is not as described: {what}",
+        remedy="See /docs, or /openapi.json.",
+        errors=found,
+    )
+
+
+async def on_http_error(request: Request, error: Exception) -> JSONResponse:
+    """What the framework refuses by itself: no such path, method not allowed."""
+    if not isinstance(error, HTTPException):
+        raise error
+    status = HTTPStatus(error.status_code)
+    code = status.name.lower()
+    headers = dict(error.headers) if error.headers else None
+    return response(status, code, f"{request.method} {request.url.path}: {error.detail}", headers)
+
+
+def declared(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
+    """For ``responses=`` of a route: the problems that it may answer with."""
+    return {
+        int(status): {
+            "model": Problem,
+            "description": status.phrase,
+            "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        }
+        for status in statuses
+    }
