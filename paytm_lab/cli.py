@@ -368,6 +368,23 @@ def bench(
 
 
 @app.command()
+def serve(
+    names: Annotated[
+        list[str], typer.Argument(help="Services (auth), or all.", metavar="NAME...|all")
+    ],
+    profile: Profile = None,
+    data: Data = None,
+    quiet: Quiet = False,
+) -> None:
+    """Serve over HTTP until Ctrl-C. Ports, host and strictness: paytm-lab config."""
+    from paytm_lab.verbs import serve as verb
+
+    with errors_in_words(False):
+        code = verb.serve(_common(profile, data, None, None, quiet, False), names)
+    raise SystemExit(code)
+
+
+@app.command()
 def config(profile: Profile = None, data: Data = None, as_json: Json = False) -> None:
     """Every setting, its value (secrets masked) and where it came from."""
     from paytm_lab.verbs import paper as verb
