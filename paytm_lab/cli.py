@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from paytm_lab.cli_serve import serve
 from paytm_lab.cli_stack import stack
 from paytm_lab.options import (
     CrashAt,
@@ -368,23 +369,6 @@ def bench(
 
 
 @app.command()
-def serve(
-    names: Annotated[
-        list[str], typer.Argument(help="Services (auth), or all.", metavar="NAME...|all")
-    ],
-    profile: Profile = None,
-    data: Data = None,
-    quiet: Quiet = False,
-) -> None:
-    """Serve over HTTP until Ctrl-C. Ports, host and strictness: paytm-lab config."""
-    from paytm_lab.verbs import serve as verb
-
-    with errors_in_words(False):
-        code = verb.serve(_common(profile, data, None, None, quiet, False), names)
-    raise SystemExit(code)
-
-
-@app.command()
 def config(profile: Profile = None, data: Data = None, as_json: Json = False) -> None:
     """Every setting, its value (secrets masked) and where it came from."""
     from paytm_lab.verbs import paper as verb
@@ -395,6 +379,7 @@ def config(profile: Profile = None, data: Data = None, as_json: Json = False) ->
     raise SystemExit(code)
 
 
+app.command()(serve)
 app.add_typer(stack)
 
 
