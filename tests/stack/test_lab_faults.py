@@ -10,6 +10,7 @@ import socket
 import subprocess
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -222,7 +223,7 @@ def test_a_frozen_shard_does_not_take_the_others_with_it(
 
 
 def test_the_broker_is_down_for_long_and_redis_meanwhile(
-    stack: Stack, lab: Lab, watch: Watch
+    lab: Lab, watch: Watch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def waiting() -> int:
         return sum(database.outbox_rows() for database in lab.system.databases.values())
@@ -248,6 +249,9 @@ def test_the_broker_is_down_for_long_and_redis_meanwhile(
         until(lambda: waiting() < rows, "the outboxes drain")
         watch.reached("outboxes are nearly empty after")
         require_well(lab, load, watch)
+    well = Counter(r.message for r in caplog.records if r.message.endswith("is well again"))
+    assert "relay is well again" in well
+    assert max(well.values()) <= 2, "said once, not at every try"
 
 
 def test_coordination_is_gone(lab: Lab, watch: Watch) -> None:
