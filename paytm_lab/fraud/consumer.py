@@ -101,12 +101,12 @@ class FraudConsumer:
         self._log.append(_messages(rows, events))
 
     def _decide(self, events: Sequence[PaymentEvent]) -> list[Row]:
-        now_us = self._clock.now_us()
         gated = [e.data for e in events if e.data.fraud_decision]
         open_ = [e.data for e in events if not e.data.fraud_decision]
+        scored = self._score(open_)
+        now_us = self._clock.now_us()  # when it was decided
         rows = [_gated_row(d, now_us) for d in gated]
-        rows += [_row(d, s, now_us) for d, s in zip(open_, self._score(open_), strict=True)]
-        return rows
+        return [*rows, *(_row(d, s, now_us) for d, s in zip(open_, scored, strict=True))]
 
     def _count(self, fresh: Sequence[Row], repeated: int) -> None:
         self.counters.update(str(row["decision"]) for row in fresh)

@@ -100,6 +100,7 @@ class ShardWriter:
         breaker_probe_s: float = 0.5,
         freeze_blocks_credit: bool = False,
         fault: Callable[[str], None] | None = None,
+        on_events: Callable[[], None] | None = None,
     ) -> None:
         self.shard_id = database.shard_id
         self._database = database
@@ -111,6 +112,7 @@ class ShardWriter:
         self._breaker_probe_s = breaker_probe_s
         self._freeze_blocks_credit = freeze_blocks_credit
         self._fault = fault
+        self._on_events = on_events  # called when a commit has put events into the outbox
         self._queue: deque[Item] = deque()
         self._lazy: deque[Item] = deque()
         self._lazy_since = 0.0
@@ -370,6 +372,8 @@ class ShardWriter:
         self.stats.operations += len(operations)
         self.stats.rows += rows
         self._outbox_at_most += len(state.outbox_rows)
+        if state.outbox_rows and self._on_events is not None:
+            self._on_events()
         return results
 
     def _outbox_is_full(self, operations: list[Operation]) -> errors.OutboxFull | None:

@@ -210,6 +210,7 @@ class RelayRound:
     """
 
     def __init__(self, relays: Mapping[int, LeadingRelay]) -> None:
+        self.shards = tuple(relays)
         self._relays = relays
         self._troubles = {shard: Trouble(f"relay of shard {shard}") for shard in relays}
 

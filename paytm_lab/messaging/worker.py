@@ -57,6 +57,7 @@ class Worker:
         self._idle_wait_s = idle_wait_s
         self._stopping = False
         self._wake = threading.Event()
+        self._left = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     @property
@@ -70,12 +71,13 @@ class Worker:
         return self
 
     def wake(self) -> None:
-        """End the present wait, if there is one."""
+        """End the present wait for work, if there is one; a wait after an error goes on."""
         self._wake.set()
 
     def leave(self) -> None:
         """Say that the step under way is the last; ``stop`` waits for it."""
         self._stopping = True
+        self._left.set()
         self._wake.set()
 
     def stop(self, timeout_s: float = 30.0) -> bool:
@@ -113,7 +115,7 @@ class Worker:
         self._trouble.failed(error)
         self.errors += 1
         self.state = WorkerState.FAILING
-        self._pause(wait_s)
+        self._left.wait(wait_s)
 
     def _pause(self, wait_s: float) -> None:
         self._wake.wait(wait_s)

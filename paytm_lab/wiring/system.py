@@ -57,7 +57,7 @@ from paytm_lab.wiring.stores import Stores, open_coordination, open_stores
 WIDE_TABLES = (*FRAUD_TABLES, *ANALYTICS_TABLES, *NOTIFICATION_TABLES)
 RELAY = "relay"
 POLL_S = 0.1
-RELAY_IDLE_S = 0.005
+RELAY_IDLE_S = 0.02  # for what other processes post: the writers here say when they have
 CONSUMER_IDLE_S = 0.005  # a poll waits by itself; this is for steps that may not poll
 # On real servers these two store much more cheaply by the batch, and a payment's fraud event comes
 # with its others; nobody waits for them.
@@ -97,6 +97,7 @@ class System:
         self.health = self._health()
         self.workers: list[Worker] = []
         self._relays_here = False
+        self._relay_workers: dict[int, Worker] = {}
         self._groups_here: tuple[str, ...] = ()
         self.on_crash: Callable[[str], None] = lambda point: None
 
@@ -147,6 +148,7 @@ class System:
                 breaker_probe_s=settings.breaker_probe_s,
                 freeze_blocks_credit=settings.freeze_blocks_credit,
                 fault=self.reach,
+                on_events=partial(self._relay_soon, shard),
             )
             for shard, database in self.databases.items()
         }
@@ -194,7 +196,11 @@ class System:
             )
             for shard, database in self.databases.items()
         }
-        self.relay_round = RelayRound(self.relays)
+        # A frozen server holds its relay for seconds; a file answers at once, and one thread less
+        # contends for the interpreter.
+        one_each = self.settings.profile == "servers"
+        groups = [{s: r} for s, r in self.relays.items()] if one_each else [self.relays]
+        self.relay_rounds = [RelayRound(group) for group in groups]
 
     def _open_consumers(self) -> None:
         settings = self.settings
@@ -267,7 +273,10 @@ class System:
         """Give the relays and the named consumers (None: all) threads."""
         self._work_here(relay, consumers)
         if relay:
-            self.workers.append(Worker(RELAY, self.relay_round.step, RELAY_IDLE_S))
+            for relays in self.relay_rounds:
+                worker = Worker(RELAY, relays.step, RELAY_IDLE_S)
+                self.workers.append(worker)
+                self._relay_workers |= dict.fromkeys(relays.shards, worker)
             self.workers.append(Worker("health", self.health.step, HEALTH_IDLE_S))
         self.workers.append(Worker("fraud lists", self._read_lists, FRAUD_LISTS_IDLE_S))
         self.workers.append(Worker("housekeeping", self.housekeeping.step, HOUSEKEEPING_IDLE_S))
@@ -276,6 +285,11 @@ class System:
             self.workers.append(Worker(group, step, CONSUMER_IDLE_S))
         for worker in self.workers:
             worker.start()
+
+    def _relay_soon(self, shard: int) -> None:
+        worker = self._relay_workers.get(shard)
+        if worker is not None:
+            worker.wake()
 
     def _work_here(self, relay: bool, consumers: Iterable[str] | None) -> None:
         self._relays_here = relay
@@ -367,7 +381,7 @@ class System:
     def _storage_error(self) -> Exception | None:
         """What keeps a writer, relay or consumer from storing what it has, if anything does."""
         found: list[Exception | None] = [w.storage_error for w in self.writers.values()]
-        found += self.relay_round.errors()
+        found += [error for relays in self.relay_rounds for error in relays.errors()]
         found += [runner.error for runner in self.runners.values()]
         found += [worker.error for worker in self.workers]
         return next((e for e in found if isinstance(e, StorageFull | StorageCorrupt)), None)
