@@ -1,0 +1,134 @@
+"""`paytm-lab serve` as a process: it says where, answers, and finishes before it goes."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import httpx
+import pytest
+
+from paytm_lab import Lab
+from paytm_lab.config import Settings
+from tests.faults import processes
+from tests.services.client import PASSWORD
+from tests.waiting import until
+
+Serve = Callable[..., "Served"]
+PORTS = [name for name in Settings.model_fields if name.endswith("_port")]
+
+
+def free_ports(count: int) -> list[int]:
+    with ExitStack() as open_:
+        found = [open_.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [each.getsockname()[1] for each in found]
+
+
+class Served:
+    """A running process, its lab's folder, and its services' addresses."""
+
+    def __init__(self, data: Path, *words: str) -> None:
+        self.data = data
+        self.ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
+        self.log = data.parent / "serve.log"
+        settings = {f"PAYTM_LAB_{name.upper()}": str(port) for name, port in self.ports.items()}
+        settings |= {"PAYTM_LAB_PASSWORD_HASH_MEMORY_KIB": "64"}
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                processes.command("serve", *words, "--data", str(data)),
+                env=processes.environment() | settings,
+                cwd=processes.ROOT,
+                stdout=log,
+                stderr=log,
+            )
+
+    def url(self, service: str) -> str:
+        return f"http://127.0.0.1:{self.ports[f'{service}_port']}"
+
+    def is_up(self, service: str) -> bool:
+        assert self.process.poll() is None, self.log.read_text()
+        with suppress(httpx.TransportError):
+            return httpx.get(f"{self.url(service)}/health").status_code == 200
+        return False
+
+    def login(self, user_id: str) -> str:
+        body = {"user_id": user_id, "password": PASSWORD}
+        assert httpx.post(f"{self.url('auth')}/register", json=body).status_code == 201
+        answer = httpx.post(f"{self.url('auth')}/login", json=body)
+        return str(answer.json()["access_token"])
+
+    def stop(self, number: signal.Signals) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(30)
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Serve]:
+    """``serve("all")``: that command, in a process that answers."""
+    running: list[Served] = []
+
+    def start(*words: str) -> Served:
+        served = Served(tmp_path / "lab", *words)
+        running.append(served)
+        until(lambda: served.is_up("auth"), "it answers")
+        return served
+
+    yield start
+    for each in running:
+        each.process.kill()
+        each.process.wait(30)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_all_services_answer_and_a_signal_ends_them(serve: Serve, number: signal.Signals) -> None:
+    served = serve("all")
+    token = served.login("asha")
+    for name in PORTS:
+        service = name.removesuffix("_port")
+        assert httpx.get(f"{served.url(service)}/ready").json()["status"] == "ready"
+        assert "/docs" in served.log.read_text()
+    me = httpx.get(f"{served.url('auth')}/me", headers={"Authorization": f"Bearer {token}"})
+    assert me.json()["user_id"] == "asha"
+    assert served.stop(number) == 0
+    text = served.log.read_text()
+    assert "Traceback" not in text and "admin.token" in text
+    assert PASSWORD not in text and token not in text
+    assert (served.data / "admin.token").read_text().strip() not in text
+    with Lab(data=served.data) as lab:
+        account = lab.account("asha")
+        assert account is not None
+        lab.drain()
+        lab.audit().require_clean()
+
+
+def test_a_taken_port_is_said_and_nothing_is_served(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = subprocess.run(
+            processes.command("serve", "auth", "--data", str(tmp_path / "lab")),
+            env=processes.environment() | {"PAYTM_LAB_AUTH_PORT": str(port)},
+            cwd=processes.ROOT,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    assert done.returncode == 3
+    assert f"port {port} for auth: taken by" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_service_that_there_is_not(tmp_path: Path) -> None:
+    for words in (("nobody",), ("all", "auth"), ("auth", "auth")):
+        done = subprocess.run(
+            processes.command("serve", *words, "--data", str(tmp_path / "lab")),
+            env=processes.environment(),
+            cwd=processes.ROOT,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 2, done.stderr
+        assert repr(" ".join(words)) in done.stderr
