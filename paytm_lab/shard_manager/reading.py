@@ -56,11 +56,12 @@ def payment(parts: Parts, caller: Caller, payment_id: bytes) -> Outcome:
     if row is None:
         raise no_payment(payment_id_text(payment_id))
     outcome = shown_to(caller, outcome_of(row))
-    if outcome.status == "PENDING" and row.to_shard in parts.databases:
+    peer = parts.engine.writers.get(row.to_shard)
+    if outcome.status == "PENDING" and peer is not None and not peer.is_down:
         # Without the destination it is PENDING, as far as anybody knows.
         with suppress(Unavailable, StoreError):
-            peers = queries.payment_rows(parts.databases[row.to_shard], payment_id)
-            if any(peer.role == "destination" and peer.status == "COMPLETED" for peer in peers):
+            arrived = queries.payment_rows(parts.databases[row.to_shard], payment_id)
+            if any(of.role == "destination" and of.status == "COMPLETED" for of in arrived):
                 outcome.status = "COMPLETED"
     return outcome
 

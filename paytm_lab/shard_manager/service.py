@@ -90,7 +90,7 @@ def _figures(service: Service) -> APIRouter:
     )
     async def analytics(response: Response, caller: Caller = reader) -> Response:
         """Counted anew after a second; less often where counting takes long."""
-        found = await service.reads.run(figures.read)
+        found = await service.work.run(figures.read)
         return answered(found, headers=dict(response.headers))
 
     return router

@@ -103,7 +103,7 @@ def _add_reads(router: APIRouter, service: Service) -> None:
     ) -> Response:
         """Your own, or anybody's for those who may see all; to others it does not exist."""
         stamp_us = checked(user_id, caller, as_of)
-        found = await service.reads.run(reading.account, parts, user_id, stamp_us)
+        found = await service.reads_of_user(user_id).run(reading.account, parts, user_id, stamp_us)
         return answered(found, headers=dict(response.headers))
 
     @router.get(
@@ -123,7 +123,9 @@ def _add_reads(router: APIRouter, service: Service) -> None:
         """Oldest first, each with the balance after it. Pages do not shift while payments go on."""
         stamp_us = checked(user_id, caller, as_of)
         reading.require_cursor(cursor)
-        found = await service.reads.run(reading.statement, parts, user_id, stamp_us, cursor, limit)
+        found = await service.reads_of_user(user_id).run(
+            reading.statement, parts, user_id, stamp_us, cursor, limit
+        )
         return answered(found, headers=dict(response.headers))
 
 
@@ -134,7 +136,7 @@ def _add_freezing(router: APIRouter, service: Service) -> None:
     async def set_state(user_id: str, state: str) -> Response:
         require_user_id(user_id)
         # An account that is not there is a 404, as everywhere.
-        await service.reads.run(reading.account_view, parts, user_id)
+        await service.reads_of_user(user_id).run(reading.account_view, parts, user_id)
         writer = parts.engine.writers[parts.engine.router.locate(user_id)[1]]
         writer.require_up()
         change = SetAccountState(user_id, state)
@@ -146,7 +148,7 @@ def _add_freezing(router: APIRouter, service: Service) -> None:
         except PaytmLabError as error:
             # The ledger is the authority, and it knows; the scorer learns of it with the next.
             _logger.warning("the fraud side was not told of a freeze: %s", error)
-        return answered(await service.reads.run(reading.account, parts, user_id))
+        return answered(await service.reads_of_user(user_id).run(reading.account, parts, user_id))
 
     @router.post(
         "/accounts/{user_id}/freeze",

@@ -11,6 +11,7 @@ from fastapi import Header, Response
 from paytm_lab.core.ids import payment_id_text, require_user_id
 from paytm_lab.core.money import parse_rupees
 from paytm_lab.ledger.operations import Done, Outcome, PaymentRequest
+from paytm_lab.shard_manager import reading
 from paytm_lab.shard_manager.access import require_debit
 from paytm_lab.shard_manager.answers import Answers
 from paytm_lab.shard_manager.models import KEY_PATTERN
@@ -21,8 +22,10 @@ from paytm_lab.web.callers import Callers
 from paytm_lab.web.pool import BoundedPool
 from paytm_lab.web.tokens import Caller
 
-READ_THREADS, READS_WAITING_MAX = 8, 512
-# What waits for the ledger in its thread: reviews, captures' lookups, payments behind a gate.
+# Of each shard, so that one that does not answer keeps no other from being read.
+READ_THREADS, READS_WAITING_MAX = 4, 256
+# What asks several shards, or waits for the ledger in its thread: reviews, figures, payments behind
+# a gate.
 WORK_THREADS, WORK_WAITING_MAX = 16, 2_048
 
 Key = Annotated[
@@ -42,7 +45,10 @@ class Service:
     def __init__(self, parts: Parts, callers: Callers, deadline_s: float) -> None:
         self.parts = parts
         self.callers = callers
-        self.reads = BoundedPool("reads", READ_THREADS, READS_WAITING_MAX)
+        self._reads = {
+            shard: BoundedPool(f"reads of shard-{shard}", READ_THREADS, READS_WAITING_MAX)
+            for shard in parts.databases
+        }
         self.work = BoundedPool("work", WORK_THREADS, WORK_WAITING_MAX)
         self._deadline_s = deadline_s
         self._answers: Answers | None = None
@@ -54,8 +60,18 @@ class Service:
         return self._answers
 
     def close(self) -> None:
-        self.reads.close()
+        for pool in self._reads.values():
+            pool.close()
         self.work.close()
+
+    def reads_of_user(self, user_id: str) -> BoundedPool:
+        """Where the user's shard is read."""
+        return self._reads[self.parts.engine.router.locate(user_id)[1]]
+
+    async def payment(self, caller: Caller, payment_id: bytes) -> Outcome:
+        """``reading.payment``, where the payment's source is read."""
+        pool = self._reads[self.parts.engine.source_of(payment_id)]
+        return await pool.run(reading.payment, self.parts, caller, payment_id)
 
     def may_block(self) -> bool:
         """Whether ``submit`` may look into a shard or ask the fraud gate before it returns."""

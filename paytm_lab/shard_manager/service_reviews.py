@@ -49,7 +49,7 @@ def make_router(service: Service) -> APIRouter:
         limit: Annotated[int, Query(ge=1, le=REVIEWS_MAX)] = 100,
         caller: Caller = reviewer,
     ) -> Response:
-        found = await service.reads.run(listed, state, limit)
+        found = await service.work.run(listed, state, limit)
         return answered(found, headers=dict(response.headers))
 
     @router.post(

@@ -114,8 +114,7 @@ def _add_reads(router: APIRouter, service: Service) -> None:
         """Of its sender, its receiver, or anybody for those who may see all; to others it does not
         exist.
         """
-        raw = parse_payment_id(payment_id)
-        outcome = await service.reads.run(reading.payment, service.parts, caller, raw)
+        outcome = await service.payment(caller, parse_payment_id(payment_id))
         return answered(transfer_json(outcome), headers=dict(response.headers))
 
     @router.get(
@@ -129,7 +128,7 @@ def _add_reads(router: APIRouter, service: Service) -> None:
         with their times.
         """
         raw = parse_payment_id(payment_id)
-        found = await service.reads.run(
+        found = await service.work.run(
             reading.timeline, service.parts, caller, raw, reads_all(caller)
         )
         return answered(found, headers=dict(response.headers))
@@ -139,8 +138,7 @@ def _add_holds(router: APIRouter, service: Service, payer: Any) -> None:
     engine = service.parts.engine
 
     async def held(payment_id: str, caller: Caller) -> Outcome:
-        raw = parse_payment_id(payment_id)
-        outcome = await service.reads.run(reading.payment, service.parts, caller, raw)
+        outcome = await service.payment(caller, parse_payment_id(payment_id))
         require_debit(caller, outcome.from_user_id)
         return outcome
 

@@ -1,4 +1,4 @@
-"""The shard manager's payments on a real lab: what each does when all is well, and how it refuses."""
+"""Payments over HTTP on a real lab: what each route does when all is well, and how it refuses."""
 
 from __future__ import annotations
 

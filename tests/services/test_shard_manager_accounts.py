@@ -1,4 +1,4 @@
-"""The shard manager's accounts, holds, reviews and figures on a real lab: what each does when all is well, and how it refuses."""
+"""Accounts, holds, reviews and figures over HTTP on a real lab."""
 
 from __future__ import annotations
 

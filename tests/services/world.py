@@ -34,7 +34,7 @@ from paytm_lab.web.tokens import (
     TokenChecker,
     session_key,
 )
-from paytm_lab.wiring.services import shard_manager_parts
+from paytm_lab.wiring.shard_manager import shard_manager_parts
 
 T = TypeVar("T")
 KID = "of-the-test"

@@ -1,4 +1,4 @@
-"""What the services need of a running lab's parts."""
+"""What the shard manager's service needs of a running lab."""
 
 from __future__ import annotations
 
