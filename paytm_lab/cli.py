@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from paytm_lab.cli_serve import serve
 from paytm_lab.cli_stack import stack
 from paytm_lab.options import (
     CrashAt,
@@ -378,6 +379,7 @@ def config(profile: Profile = None, data: Data = None, as_json: Json = False) ->
     raise SystemExit(code)
 
 
+app.command()(serve)
 app.add_typer(stack)
 
 

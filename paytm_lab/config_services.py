@@ -31,7 +31,7 @@ class ServiceSettings(BaseSettings):
     )
     session_s: int = Field(
         7 * DAY_S, ge=60, le=90 * DAY_S,
-        description="How long a session lasts after its last refresh, in seconds.",
+        description="How long a session lasts from the login on, in seconds.",
     )  # fmt: skip
     login_attempts_max: int = Field(
         10, ge=1, le=1_000,

@@ -112,13 +112,17 @@ def end(process: psutil.Process, grace_s: float) -> bool:
 
 
 def gone(process: psutil.Process, within_s: float) -> bool:
-    """Wait for its end. A zombie has ended, whoever should have collected it."""
+    """Wait for its end. A zombie has ended, whoever should have collected it, once its last thread
+    has: until then its ports stay taken.
+    """
     give_up_at = time.monotonic() + within_s
     while True:
         try:
-            if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
+            if not process.is_running():
                 return True
-        except psutil.NoSuchProcess:
+            if process.status() == psutil.STATUS_ZOMBIE and process.num_threads() <= 1:
+                return True
+        except psutil.NoSuchProcess:  # so does ZombieProcess, where threads are not told
             return True
         if time.monotonic() > give_up_at:
             return False

@@ -25,6 +25,7 @@ from paytm_lab.web.metrics import Metrics
 READY_S_MAX = 1.5  # a part that has not answered by then is down
 CHECKS_MAX = 16
 Check = Callable[[], object]
+Application = ASGIApp
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 

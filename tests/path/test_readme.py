@@ -16,6 +16,11 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 # Run by .ci/run on a fresh clone, as nothing inside a test run could.
 RUN_BY_CI = {"make report", "make test"}
 CI = (ROOT / ".ci/run").read_text()
+MAKEFILE = (ROOT / "Makefile").read_text()
+# Where nothing is started for the tests these end with 3, a missing part: not 2, wrong usage.
+NEED_SERVERS = ("make stack-", "stack status", "--profile servers")
+MISSING_PART = 3
+LOG_IN = "connection.env"  # a block that reads it is one piece, and needs servers to log in to
 MAIN = "from paytm_lab.cli import main; main()"
 
 
@@ -26,7 +31,8 @@ def blocks(language: str) -> list[tuple[str, str]]:
 
 
 def commands() -> list[str]:
-    lines = [line for _, block in blocks("bash") for line in block.splitlines()]
+    shown = [block for _, block in blocks("bash") if LOG_IN not in block]
+    lines = [line for block in shown for line in block.splitlines()]
     return [c for line in lines if (c := line.partition("#")[0].strip())]
 
 
@@ -36,8 +42,16 @@ def test_no_command_hides_in_another_kind_of_block() -> None:
     assert shown <= {"bash", "python", "csv"}, "blocks whose language is not looked at"
 
 
+def test_the_way_to_log_in_is_a_script() -> None:
+    (script,) = (block for _, block in blocks("bash") if LOG_IN in block)
+    subprocess.run(["sh", "-n", "-c", script], check=True)
+
+
 def test_every_shown_command_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PAYTM_LAB_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("PAYTM_LAB_STACK_DIR", str(tmp_path / "no stack"))
+    for server in ("MYSQL_SERVERS", "REDIS_SERVER", "ZOOKEEPER_SERVERS"):  # whatever runs here
+        monkeypatch.setenv(f"PAYTM_LAB_{server}", "127.0.0.1:1")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     (tmp_path / "tests").symlink_to(ROOT / "tests")  # the files that commands name
     ran = 0
@@ -46,6 +60,14 @@ def test_every_shown_command_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             assert re.search(rf"^{command}( |$)", CI, flags=re.MULTILINE), command
             continue
         program, *arguments = shlex.split(command)
+        on_servers = any(words in command for words in NEED_SERVERS)
+        if on_servers and program == "make":
+            assert re.search(rf"^{arguments[0]}:", MAKEFILE, flags=re.MULTILINE), command
+            continue
+        if "compose/" in command:  # there is no Docker here; tests/stack/test_compose.py reads them
+            (file,) = (word for word in (program, *arguments) if word.startswith("compose/"))
+            assert (ROOT / file).is_file(), command
+            continue
         assert program == ".venv/bin/paytm-lab", command
         done = subprocess.run(
             [sys.executable, "-c", MAIN, *arguments],
@@ -55,8 +77,9 @@ def test_every_shown_command_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             timeout=100,
             check=False,
         )
-        assert done.returncode == 0, (command, done.stdout, done.stderr)
-        if arguments[0] in {"run", "audit", "replay"}:
+        ends_with = MISSING_PART if on_servers else 0
+        assert done.returncode == ends_with, (command, done.stdout, done.stderr)
+        if not on_servers and arguments[0] in {"run", "audit", "replay"}:
             assert "money verdict: passed" in done.stdout, command
         ran += 1
     assert ran >= 7

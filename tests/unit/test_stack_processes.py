@@ -22,6 +22,7 @@ from paytm_lab.stack.down import down
 from paytm_lab.stack.layout import write
 from paytm_lab.stack.processes import Record
 from paytm_lab.stack.servers import Launch
+from tests.waiting import until
 
 PORT_OFFSET = 20_500  # nobody answers there
 SLEEP = "import time; time.sleep(300)"
@@ -207,3 +208,34 @@ def test_an_unreadable_record_is_no_record(stack: Stack) -> None:
         write(processes.record_path(stack.layout, "redis"), text)
         assert stack.pid("redis") is None
     assert [s.name for s in stack.servers() if stack.pid(s.name)] == []
+
+
+ONLY_A_THREAD_IS_LEFT = """
+import ctypes, socket, sys, threading
+server = socket.create_server(("127.0.0.1", 0))
+print(server.getsockname()[1], flush=True)
+threading.Thread(target=server.accept).start()
+ctypes.CDLL(None).pthread_exit(None)
+"""
+
+
+if sys.platform == "linux":  # elsewhere nothing is left of a process without its first thread
+
+    def test_a_zombie_with_a_thread_has_not_ended() -> None:
+        child = subprocess.Popen(
+            [sys.executable, "-c", ONLY_A_THREAD_IS_LEFT], stdout=subprocess.PIPE
+        )
+        try:
+            assert child.stdout is not None
+            port = int(child.stdout.readline())
+            process = psutil.Process(child.pid)
+            until(lambda: process.status() == psutil.STATUS_ZOMBIE)
+            assert not processes.gone(process, 0.1)
+            with pytest.raises(OSError, match="in use"):
+                socket.create_server(("127.0.0.1", port))
+            child.kill()
+            assert processes.gone(process, 10)
+            socket.create_server(("127.0.0.1", port)).close()
+        finally:
+            child.kill()
+            child.communicate()

@@ -1,0 +1,115 @@
+"""Runs applications on their ports in one process, until a signal; then finishes what was begun."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import NamedTuple
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from paytm_lab.core.errors import MissingPart
+from paytm_lab.tcp_ports import is_taken, owner
+
+GRACE_S = 10  # for requests that are under way when a signal comes
+CONNECTIONS_MAX = 4_096
+BACKLOG = 2_048
+HEAD_S_MAX = 10  # an idle connection is kept so long
+
+
+class Listening(NamedTuple):
+    """``app`` at ``host``:``port``."""
+
+    name: str
+    app: ASGIApp
+    host: str
+    port: int
+
+
+class _Server(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """None: one handler stops all of them."""
+        yield
+
+
+def run(listening: Sequence[Listening], on_ready: Callable[[], None] = lambda: None) -> None:
+    """Serve until SIGINT or SIGTERM. ``on_ready`` is called when all ports take connections.
+
+    Stopping takes connections no more, waits for answers under way (at most ``GRACE_S``), and
+    returns. MissingPart names the ports that cannot be listened on; then nothing was served.
+    """
+    with ExitStack() as opened:
+        sockets = _bound(listening, opened)
+        asyncio.run(_serve(listening, sockets, on_ready))
+
+
+def _bound(listening: Sequence[Listening], opened: ExitStack) -> list[socket.socket]:
+    sockets, problems = [], []
+    for each in listening:
+        place = opened.enter_context(socket.socket())
+        place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            place.bind((each.host, each.port))
+        except OSError as error:
+            why = f"taken by {owner(each.port)}" if is_taken(error) else error.strerror
+            problems.append(f"port {each.port} for {each.name}: {why}")
+            continue
+        place.listen(BACKLOG)
+        sockets.append(place)
+    if problems:
+        raise MissingPart(
+            f"{len(problems)} port(s) cannot be listened on, nothing is served: "
+            + "; ".join(problems),
+            remedy="Stop those programs, or choose other ports (paytm-lab config names them).",
+        )
+    return sockets
+
+
+async def _serve(
+    listening: Sequence[Listening], sockets: Sequence[socket.socket], on_ready: Callable[[], None]
+) -> None:
+    servers = [
+        _Server(
+            uvicorn.Config(
+                each.app,
+                http="httptools",
+                ws="none",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                limit_concurrency=CONNECTIONS_MAX,
+                timeout_keep_alive=HEAD_S_MAX,
+                timeout_graceful_shutdown=GRACE_S,
+            )
+        )
+        for each in listening
+    ]
+
+    def stop() -> None:
+        for server in servers:
+            server.should_exit = True
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)
+    tasks = [
+        asyncio.ensure_future(server.serve([place]))
+        for server, place in zip(servers, sockets, strict=True)
+    ]
+    while not all(server.started for server in servers):
+        if any(task.done() for task in tasks):
+            break
+        await asyncio.sleep(0.01)
+    else:
+        on_ready()
+    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    stop()
+    await asyncio.wait(tasks)
+    for task in done:
+        task.result()

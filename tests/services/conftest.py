@@ -1,0 +1,44 @@
+"""The services of a lab, called in this process: real applications, real tokens, no network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from paytm_lab import Lab
+from paytm_lab.wiring.services import Services
+from tests.services.client import Client
+
+# As cheap as argon2 allows: what is tested is not how long a guess takes.
+CHEAP = {"password_hash_memory_kib": 64, "password_hash_passes": 1}
+
+
+@pytest.fixture
+def lab_settings() -> dict[str, Any]:
+    """A test module overrides it."""
+    return {}
+
+
+@pytest.fixture
+def lab(tmp_path: Path, lab_settings: dict[str, Any]) -> Iterator[Lab]:
+    with Lab(data=tmp_path / "lab", seed=7, **(CHEAP | lab_settings)) as lab:
+        yield lab
+
+
+@pytest.fixture
+def services(lab: Lab) -> Iterator[Services]:
+    services = Services(lab.system)
+    yield services
+    services.close()
+
+
+@pytest.fixture
+def auth(services: Services) -> Iterator[Client]:
+    service = services.make("auth")
+    services.start()
+    with Client(httpx.ASGITransport(service.app)) as client:
+        yield client
