@@ -22,8 +22,8 @@ from tests.waiting import until
 
 
 @pytest.fixture(scope="module")
-def world() -> Iterator[World]:
-    with World(shards=2, fraud_gate="off") as made:
+def world(profile: str) -> Iterator[World]:
+    with World(profile=profile, shards=2, fraud_gate="off") as made:
         yield made
 
 
