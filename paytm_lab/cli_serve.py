@@ -12,7 +12,8 @@ from paytm_lab.terminal import errors_in_words
 
 def serve(
     names: Annotated[
-        list[str], typer.Argument(help="Services (auth), or all.", metavar="NAME...|all")
+        list[str],
+        typer.Argument(help="Services (auth, shard_manager), or all.", metavar="NAME...|all"),
     ],
     profile: Profile = None,
     data: Data = None,

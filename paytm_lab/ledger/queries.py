@@ -239,6 +239,13 @@ def user_ids(database: ShardDatabase) -> list[str]:
         return list(connection.execute(statement).scalars())
 
 
+def outbox_oldest_us(database: ShardDatabase) -> int | None:
+    """When the oldest event that was not relayed yet was written; None where none waits."""
+    oldest = select(outbox_events.c.created_at).order_by(outbox_events.c.id).limit(1)
+    with database.read() as connection:
+        return connection.execute(oldest).scalar_one_or_none()
+
+
 def balances(database: ShardDatabase) -> dict[str, int]:
     """Every user's stored balance on this shard, in paise."""
     statement = select(accounts.c.user_id, accounts.c.balance).where(

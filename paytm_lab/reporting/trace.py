@@ -1,46 +1,19 @@
-"""One payment followed through shards, outbox, log and consumers, with real times."""
+"""One payment followed through shards, outbox, log and consumers: listed, and drawn."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 from html import escape
-from typing import Any, NamedTuple
+from typing import Any
 
 import plotly.graph_objects as go
 
-from paytm_lab.analytics.tables import EVENTS
-from paytm_lab.core.errors import BadInput, Unavailable
-from paytm_lab.core.events import unwrap
 from paytm_lab.core.ids import payment_id_text
-from paytm_lab.core.money import format_rupees
-from paytm_lab.fraud.tables import FEATURES
-from paytm_lab.ledger import queries
-from paytm_lab.notifications.consumer import notification_id, notification_key
-from paytm_lab.notifications.tables import NOTIFICATIONS
 from paytm_lab.ports.event_log import EventLog
-from paytm_lab.ports.shard_database import PaymentRow, ShardDatabase
+from paytm_lab.ports.shard_database import ShardDatabase
 from paytm_lab.ports.wide_store import WideStore
 from paytm_lab.reporting import charts, frames
-
-CLIENT, SOURCE, DESTINATION = "client", "source shard", "destination shard"
-RELAY, LOG, CONSUMERS = "outbox relay", "log", "consumers"
-_NOTIFIED = (
-    "PaymentCompleted",
-    "PaymentFailed",
-    "PaymentCancelled",
-    "ManualReviewRequired",
-    "TransactionBlocked",
-)
-
-
-class Step(NamedTuple):
-    """``at_us``: microseconds since 1970 UTC, as written by the part that did it."""
-
-    actor: str
-    to: str
-    label: str
-    at_us: int
+from paytm_lab.reporting.steps import Step, steps_of
 
 
 class Trace:
@@ -89,103 +62,5 @@ def trace(
     profile: str,
 ) -> Trace:
     """Collect what every part wrote about one payment; BadInput when no shard knows it."""
-    rows = queries.payment_on_all_sides(databases, source_shard, payment_id)
-    if not rows:
-        raise BadInput(
-            f"payment {payment_id_text(payment_id)} is not known", remedy="Check the payment id."
-        )
-    text = payment_id_text(payment_id)
-    steps = _ledger_steps(rows, databases)
-    try:
-        steps += _event_steps(text, wide_store, log)
-        steps += _fraud_steps(text, wide_store)
-        steps += _notification_steps(text, rows[0], wide_store)
-    except Unavailable as error:
-        steps.append(Step(CONSUMERS, CONSUMERS, f"not known: {error.message}", steps[-1].at_us))
-    return Trace(text, rows[0].status, sorted(steps, key=lambda step: step.at_us), profile)
-
-
-def _ledger_steps(rows: list[PaymentRow], databases: Mapping[int, ShardDatabase]) -> list[Step]:
-    source = rows[0]
-    created, updated = queries.payment_times(databases[source.from_shard], source.transaction_id)
-    rupees = f"{format_rupees(source.amount)} rupees"
-    first = {
-        "COMPLETED": f"debit and credit {rupees}, one commit",
-        "HELD": f"hold {rupees}",
-        "CANCELLED": f"hold {rupees}",
-        "FAILED": f"refused: {source.reason}",
-    }.get(source.status, f"debit {rupees}, PENDING")
-    steps = [
-        Step(CLIENT, SOURCE, f"pay {rupees}: {source.from_user_id} -> {source.to_user_id}", created)
-    ]
-    if source.role != "source" or (
-        len(rows) == 1 and source.status in ("FAILED", "HELD", "CANCELLED")
-    ):
-        steps.append(Step(SOURCE, CLIENT, first, created))
-        if updated > created:
-            steps.append(Step(SOURCE, CLIENT, f"{source.status} {source.reason}".strip(), updated))
-        return steps
-    steps.append(
-        Step(
-            SOURCE,
-            SOURCE,
-            f"leg (a): debit {rupees}, PENDING, commit on shard {source.from_shard}",
-            created,
-        )
-    )
-    for row in rows[1:]:
-        credited, _ = queries.payment_times(databases[source.to_shard], row.transaction_id)
-        word = f"credit {rupees}" if row.status == "COMPLETED" else f"refusal: {row.reason}"
-        steps.append(
-            Step(
-                SOURCE, DESTINATION, f"leg (b): {word}, commit on shard {source.to_shard}", credited
-            )
-        )
-        if row.status == "COMPLETED":
-            steps.append(Step(DESTINATION, CLIENT, "COMPLETED", credited))
-    if source.status != "PENDING":
-        steps.append(
-            Step(SOURCE, SOURCE, f"leg (c): {source.status} {source.reason}".strip(), updated)
-        )
-    return steps
-
-
-def _event_steps(payment: str, wide_store: WideStore, log: EventLog) -> list[Step]:
-    steps = []
-    for row in wide_store.partition(EVENTS, (payment,)):
-        where = (row["log_topic"], row["log_partition"], row["log_offset"])
-        found = log.read(*where, 1)
-        event_us = _time_us(unwrap(row["body"].encode()).time)
-        at_us = found[0].time_us if found else event_us
-        topic, partition, offset = where
-        label = f"{row['type']} at {topic}[{partition}] offset {offset}"
-        actor = RELAY if topic == "payment_events" else CONSUMERS
-        steps.append(Step(actor, LOG, label, at_us))
-    return steps
-
-
-def _fraud_steps(payment: str, wide_store: WideStore) -> list[Step]:
-    row = wide_store.fetch(FEATURES, [(payment,)]).get((payment,))
-    if row is None:
-        return []
-    label = f"fraud: score {row['score']:.2f}, {row['decision']} by {row['rule']}"
-    return [Step(LOG, CONSUMERS, label, row["scored_at_us"])]
-
-
-def _notification_steps(payment: str, row: PaymentRow, wide_store: WideStore) -> list[Step]:
-    wanted = [
-        notification_key(notification_id(payment, event_type, user, channel))
-        for event_type in _NOTIFIED
-        for user in (row.from_user_id, row.to_user_id)
-        for channel in ("email", "sms", "push")
-    ]
-    steps = []
-    for found in wide_store.fetch(NOTIFICATIONS, wanted).values():
-        label = f"{found['channel']} to {found['user_id']}: {found['template']} ({found['state']})"
-        at_us = found["ended_at_us"] or found["claimed_at_us"]
-        steps.append(Step(CONSUMERS, CLIENT, label, at_us))
-    return steps
-
-
-def _time_us(text: str) -> int:
-    return round(datetime.fromisoformat(text).timestamp() * 1e6)
+    status, steps = steps_of(payment_id, source_shard, databases, log, wide_store)
+    return Trace(payment_id_text(payment_id), status, steps, profile)

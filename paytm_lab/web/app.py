@@ -29,17 +29,20 @@ Application = ASGIApp
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 
+class PartState(BaseModel):
+    state: str = Field(description="up or down")
+    latency_ms: float | None = None
+    detail: str | None = None
+
+
 class Live(BaseModel):
     """The process answers."""
 
     service: str
     status: str = "live"
-
-
-class PartState(BaseModel):
-    state: str = Field(description="up or down")
-    latency_ms: float | None = None
-    detail: str | None = None
+    parts: dict[str, PartState] | None = Field(
+        default=None, description="What it stands on, where this service shows it."
+    )
 
 
 class Readiness(BaseModel):
@@ -68,14 +71,15 @@ class Checks:
         for name, part in self._parts.items():
             if name not in self._under_way:
                 self._under_way[name] = loop.run_in_executor(self._pool, partial(_asked, part))
-        if self._under_way:
-            await asyncio.wait(self._under_way.values(), timeout=READY_S_MAX)
+        asked = dict(self._under_way)  # several may ask at once, and share what is under way
+        if asked:
+            await asyncio.wait(asked.values(), timeout=READY_S_MAX)
         states = {}
-        for name in self._parts:
-            answer = self._under_way[name]
+        for name, answer in asked.items():
             if answer.done():
                 states[name] = answer.result()
-                del self._under_way[name]
+                if self._under_way.get(name) is answer:
+                    del self._under_way[name]
             else:
                 detail = f"no answer within {READY_S_MAX:g} s"
                 states[name] = PartState(state="down", detail=detail)
@@ -104,9 +108,11 @@ def make_app(
     body_bytes_max: int,
     lifespan: Lifespan | None = None,
     docs: str = "",
+    shown_in_health: Sequence[str] = (),
 ) -> ASGIApp:
     """A service's ASGI application. ``summary``: one sentence; ``docs``: what a developer reads
-    first at /docs. ``parts``: what /ready asks.
+    first at /docs. ``parts``: what /ready asks; ``shown_in_health``: those that /health shows too,
+    though it stays 200 without them: a process that lives is not to be started again.
     """
     checks = Checks(parts)
 
@@ -131,6 +137,7 @@ def make_app(
             PaytmLabError: problems.on_lab_error,
             RequestValidationError: problems.on_invalid_request,
             HTTPException: problems.on_http_error,
+            Exception: problems.on_any_error,
         },
         responses=problems.declared(
             HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -140,16 +147,21 @@ def make_app(
     )
     for router in routers:
         app.include_router(router)
-    app.include_router(_common(service, checks, metrics))
+    app.include_router(_common(service, checks, metrics, shown_in_health))
     return Frame(app, service, metrics, body_bytes_max)
 
 
-def _common(service: str, checks: Checks, metrics: Metrics) -> APIRouter:
+def _common(
+    service: str, checks: Checks, metrics: Metrics, shown_in_health: Sequence[str]
+) -> APIRouter:
     router = APIRouter(tags=["operations"])
 
-    @router.get("/health", summary="Whether the process lives")
+    @router.get("/health", summary="Whether the process lives", response_model_exclude_none=True)
     async def health() -> Live:
-        return Live(service=service)
+        if not shown_in_health:
+            return Live(service=service)
+        states = await checks.ask()
+        return Live(service=service, parts={name: states[name] for name in shown_in_health})
 
     @router.get(
         "/ready",

@@ -8,10 +8,12 @@ import logging
 import time
 from http import HTTPStatus
 
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from paytm_lab.web import problems, tracing
 from paytm_lab.web.metrics import Metrics
+from paytm_lab.web.paths import exact_path
 
 _logger = logging.getLogger("paytm_lab.web")
 _QUIET = ("/health", "/ready", "/metrics")
@@ -24,6 +26,42 @@ _HEADERS = [
 
 class _TooLarge(Exception):
     """More bytes came than a body may have."""
+
+
+class _Exchange:
+    """One request and its answer: counts what comes in, adds headers to what goes out."""
+
+    def __init__(self, receive: Receive, send: Send, traceparent: str, bytes_max: int) -> None:
+        self._receive, self._send = receive, send
+        self._traceparent = traceparent.encode()
+        self._bytes_left = bytes_max
+        self.status = 0
+        self.too_large = self.began = self.ended = False
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self._bytes_left -= len(message.get("body", b""))
+        if self._bytes_left < 0:
+            self.too_large = True
+            raise _TooLarge
+        return message
+
+    async def send_of_app(self, message: Message) -> None:
+        """Drops what the framework says about a body that it could not read: it is a 413."""
+        if self.began or not self.too_large:
+            await self.send(message)
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status, self.began = message["status"], True
+            own = {name for name, _ in message["headers"]}
+            more = [each for each in _HEADERS if each[0] not in own]
+            message["headers"] = [
+                *message["headers"], *more, (b"traceparent", self._traceparent),
+            ]  # fmt: skip
+        elif message["type"] == "http.response.body":
+            self.ended = not message.get("more_body", False)
+        await self._send(message)
 
 
 class Frame:
@@ -44,57 +82,45 @@ class Frame:
         given = headers.get(b"traceparent")
         traceparent = tracing.continued(given.decode("latin-1") if given else None)
         token = tracing.current.set(traceparent)
-        status, began, taken = 0, False, 0
-
-        async def bounded() -> Message:
-            nonlocal taken
-            message = await receive()
-            taken += len(message.get("body", b""))
-            if taken > self._body_bytes_max:
-                raise _TooLarge
-            return message
-
-        async def framed(message: Message) -> None:
-            nonlocal status, began
-            if message["type"] == "http.response.start":
-                status, began = message["status"], True
-                own = {name for name, _ in message["headers"]}
-                more = [each for each in _HEADERS if each[0] not in own]
-                message["headers"] = [
-                    *message["headers"], *more, (b"traceparent", traceparent.encode()),
-                ]  # fmt: skip
-            await send(message)
-
+        exchange = _Exchange(receive, send, traceparent, self._body_bytes_max)
+        exchange.too_large = _claimed(headers) > self._body_bytes_max
         self._metrics.in_flight.inc()
         try:
-            if int(headers.get(b"content-length", b"0") or 0) > self._body_bytes_max:
-                raise _TooLarge
-            await self._app(scope, bounded, framed)
-        except (_TooLarge, ValueError) as error:
-            if began or not isinstance(error, _TooLarge):
-                raise
-            answer = problems.response(
+            answer = await self._answered(scope, exchange)
+            if answer is not None:
+                await answer(scope, receive, exchange.send)
+        finally:
+            self._metrics.in_flight.dec()
+            self._note(scope, exchange.status, time.perf_counter() - started)
+            tracing.current.reset(token)
+
+    async def _answered(self, scope: Scope, exchange: _Exchange) -> Response | None:
+        """Let the application answer; what is to be said in its place, where it did not."""
+        path = exact_path(scope)
+        if path is None:
+            return problems.response(
+                HTTPStatus.BAD_REQUEST, "invalid_path", "the path is no UTF-8",
+                remedy="Encode its characters as UTF-8, then as %XX.",
+            )  # fmt: skip
+        scope["path"] = path
+        try:
+            if not exchange.too_large:
+                await self._app(scope, exchange.receive, exchange.send_of_app)
+        except Exception as error:
+            if not isinstance(error, _TooLarge):
+                _logger.exception("a request failed", extra={"service": self._service})
+            if exchange.began and not exchange.ended:
+                raise  # the connection must not look as if the answer was whole
+        if exchange.began:
+            return None
+        if exchange.too_large:
+            return problems.response(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
                 "body_too_large",
                 f"a request's body may have {self._body_bytes_max} bytes",
                 {"Connection": "close"},
             )
-            await answer(scope, receive, framed)
-        except Exception:
-            _logger.exception("a request failed", extra={"service": self._service})
-            if began:
-                raise
-            answer = problems.response(
-                HTTPStatus.INTERNAL_SERVER_ERROR,
-                "internal_error",
-                "something failed that should not",
-                remedy=f"The service's log has it under trace {tracing.trace_id_of(traceparent)}.",
-            )
-            await answer(scope, receive, framed)
-        finally:
-            self._metrics.in_flight.dec()
-            self._note(scope, status, time.perf_counter() - started)
-            tracing.current.reset(token)
+        return problems.internal_error()
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         # The route's pattern, never the path: users' names are no labels.
@@ -109,3 +135,9 @@ class Frame:
                     "status": status, "ms": round(seconds * 1e3, 2),
                 },
             )  # fmt: skip
+
+
+def _claimed(headers: dict[bytes, bytes]) -> int:
+    """The length that a request's head says its body has; 0 where it says none."""
+    length = headers.get(b"content-length", b"")
+    return int(length) if length.isdigit() else 0

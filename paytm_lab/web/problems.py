@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from paytm_lab.core import errors
+from paytm_lab.web import tracing
 
 MEDIA_TYPE = "application/problem+json"
 # The first that an error is an instance of.
@@ -41,14 +42,16 @@ class FieldProblem(BaseModel):
 class Problem(BaseModel):
     """An error (RFC 9457). Nothing was changed unless `code` is `outcome_unknown`."""
 
-    type: str = Field("about:blank", description="Always about:blank: `code` says what it is.")
+    type: str = Field(
+        default="about:blank", description="Always about:blank: `code` says what it is."
+    )
     title: str = Field(description="The HTTP status in words.")
     status: int
     code: str = Field(description="Stable: programs may depend on it.")
     detail: str = Field(description="What is wrong, with the value.")
-    place: str | None = Field(None, description="Where: a shard, a field, a service.")
-    remedy: str | None = Field(None, description="What helps.")
-    payment_id: str | None = Field(None, description="The payment whose outcome is not known.")
+    place: str | None = Field(default=None, description="Where: a shard, a field, a service.")
+    remedy: str | None = Field(default=None, description="What helps.")
+    payment_id: str | None = Field(default=None, description="The payment that this is about.")
     errors: list[FieldProblem] | None = None
 
 
@@ -65,14 +68,26 @@ def problem(error: errors.PaytmLabError) -> JSONResponse:
     if status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS):
         retry_after_s = getattr(error, "retry_after_s", 1.0)
         headers["Retry-After"] = str(max(1, math.ceil(retry_after_s)))
-    return response(
-        status,
-        error.code,
-        error.message,
-        headers,
+    return _sent(of(error), headers)
+
+
+def of(error: errors.PaytmLabError) -> Problem:
+    """The error as a problem's body."""
+    status = status_of(error)
+    return Problem(
+        title=status.phrase,
+        status=status,
+        code=error.code,
+        detail=error.message,
         place=error.place or None,
         remedy=error.remedy or None,
         payment_id=getattr(error, "payment_id", None) or None,
+    )
+
+
+def _sent(body: Problem, headers: dict[str, str] | None) -> JSONResponse:
+    return JSONResponse(
+        body.model_dump(exclude_none=True), body.status, headers=headers, media_type=MEDIA_TYPE
     )
 
 
@@ -80,9 +95,7 @@ def response(
     status: HTTPStatus, code: str, detail: str, headers: dict[str, str] | None = None, **more: Any
 ) -> JSONResponse:
     body = Problem(title=status.phrase, status=status, code=code, detail=detail, **more)
-    return JSONResponse(
-        body.model_dump(exclude_none=True), status, headers=headers, media_type=MEDIA_TYPE
-    )
+    return _sent(body, headers)
 
 
 async def on_lab_error(request: Request, error: Exception) -> JSONResponse:
@@ -116,6 +129,20 @@ async def on_http_error(request: Request, error: Exception) -> JSONResponse:
     code = status.name.lower()
     headers = dict(error.headers) if error.headers else None
     return response(status, code, f"{request.method} {request.url.path}: {error.detail}", headers)
+
+
+async def on_any_error(request: Request, error: Exception) -> JSONResponse:
+    return internal_error()
+
+
+def internal_error() -> JSONResponse:
+    trace_id = tracing.trace_id_of(tracing.current.get())
+    return response(
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        "internal_error",
+        "something failed that should not",
+        remedy=f"The service's log has it under trace {trace_id}.",
+    )
 
 
 def declared(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:

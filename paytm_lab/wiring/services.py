@@ -20,10 +20,12 @@ from paytm_lab.auth.sessions import Sessions
 from paytm_lab.auth.throttle import LoginThrottle
 from paytm_lab.config import Settings
 from paytm_lab.core.errors import BadInput
+from paytm_lab.shard_manager import service as shard_manager
 from paytm_lab.web.app import Application
 from paytm_lab.web.callers import Callers
 from paytm_lab.web.metrics import Metrics
 from paytm_lab.web.tokens import TokenChecker
+from paytm_lab.wiring.shard_manager import shard_manager_parts
 from paytm_lab.wiring.system import System
 
 CHECKING = 4  # threads in which tokens that were not seen before are checked
@@ -72,7 +74,16 @@ class Services:
         self._closing.close()
 
     def _makers(self) -> dict[str, Callable[[], Service]]:
-        return {"auth": self._auth}
+        return {"auth": self._auth, "shard_manager": self._shard_manager}
+
+    def _shard_manager(self) -> Service:
+        app = shard_manager.make_service(
+            shard_manager_parts(self.system),
+            self.callers,
+            Metrics("shard_manager"),
+            self.settings,
+        )
+        return Service("shard_manager", app, self.settings.shard_manager_port)
 
     def _auth(self) -> Service:
         system, settings = self.system, self.settings

@@ -1,0 +1,147 @@
+"""What the routers of the shard manager share: the service's state, and how outcomes are said."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import Header, Response
+
+from paytm_lab.core.ids import payment_id_text, require_user_id
+from paytm_lab.core.money import parse_rupees
+from paytm_lab.ledger.operations import Done, Outcome, PaymentRequest
+from paytm_lab.shard_manager import reading
+from paytm_lab.shard_manager.access import require_debit
+from paytm_lab.shard_manager.answers import Answers
+from paytm_lab.shard_manager.models import KEY_PATTERN
+from paytm_lab.shard_manager.parts import Parts
+from paytm_lab.shard_manager.reading import transfer_json
+from paytm_lab.web import problems, tracing
+from paytm_lab.web.callers import Callers
+from paytm_lab.web.pool import BoundedPool
+from paytm_lab.web.tokens import Caller
+
+# Of each shard, so that one that does not answer keeps no other from being read.
+READ_THREADS, READS_WAITING_MAX = 4, 256
+# What asks several shards, or waits for the ledger in its thread: reviews, figures, payments behind
+# a gate.
+WORK_THREADS, WORK_WAITING_MAX = 16, 2_048
+
+Key = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        pattern=KEY_PATTERN,
+        description="Any text of your own, 1-255 visible ASCII characters. A repeat with the same"
+        " key answers as the first did, and never pays twice.",
+    ),
+]
+
+
+class Service:
+    """``answers`` is made when the event loop runs (``start``)."""
+
+    def __init__(self, parts: Parts, callers: Callers, deadline_s: float) -> None:
+        self.parts = parts
+        self.callers = callers
+        self._reads = {
+            shard: BoundedPool(f"reads of shard-{shard}", READ_THREADS, READS_WAITING_MAX)
+            for shard in parts.databases
+        }
+        self.work = BoundedPool("work", WORK_THREADS, WORK_WAITING_MAX)
+        self._deadline_s = deadline_s
+        self._answers: Answers | None = None
+
+    @property
+    def answers(self) -> Answers:
+        if self._answers is None:
+            self._answers = Answers(self._deadline_s)
+        return self._answers
+
+    def close(self) -> None:
+        for pool in self._reads.values():
+            pool.close()
+        self.work.close()
+
+    def reads_of_user(self, user_id: str) -> BoundedPool:
+        """Where the user's shard is read."""
+        return self._reads[self.parts.engine.router.locate(user_id)[1]]
+
+    async def payment(self, caller: Caller, payment_id: bytes) -> Outcome:
+        """``reading.payment``, where the payment's source is read."""
+        pool = self._reads[self.parts.engine.source_of(payment_id)]
+        return await pool.run(reading.payment, self.parts, caller, payment_id)
+
+    def may_block(self) -> bool:
+        """Whether ``submit`` may look into a shard or ask the fraud gate before it returns."""
+        engine = self.parts.engine
+        return engine.gate is not None or any(w.is_down for w in engine.writers.values())
+
+    async def submit(self, request: PaymentRequest, done: Done) -> bytes:
+        """``engine.submit`` without ever blocking the event loop."""
+        if self.may_block():
+            return await self.work.run(self.parts.engine.submit, request, done)
+        return self.parts.engine.submit(request, done)
+
+    async def pay(self, request: PaymentRequest) -> Outcome:
+        answers = self.answers
+        answer, done = answers.expected()
+        return await answers.wait(answer, await self.submit(request, done))
+
+
+def payment_request(
+    caller: Caller, from_user: str, to_user: str, amount: str, hold: bool, key: str | None
+) -> PaymentRequest:
+    """Checked: the ids, the amount, and that this caller may debit that user."""
+    require_user_id(from_user)
+    require_user_id(to_user)
+    require_debit(caller, from_user)
+    return PaymentRequest(
+        from_user,
+        to_user,
+        parse_rupees(amount),
+        idempotency_key=key or "",
+        subject=caller.user_id,
+        hold=hold,
+        traceparent=tracing.current.get(),
+    )
+
+
+def status_of(outcome: Outcome, hold: bool) -> HTTPStatus:
+    """201 made; 200 made before; 202 on its way, or held where no hold was asked for (a gate's
+    review); 422 refused.
+    """
+    if outcome.status == "FAILED":
+        return HTTPStatus.UNPROCESSABLE_ENTITY
+    if outcome.status == "PENDING" or (outcome.status == "HELD" and not hold):
+        return HTTPStatus.ACCEPTED
+    return HTTPStatus.OK if outcome.repeated else HTTPStatus.CREATED
+
+
+def refusal(outcome: Outcome) -> dict[str, Any]:
+    """What a FAILED outcome is as a problem."""
+    return {
+        "status": HTTPStatus.UNPROCESSABLE_ENTITY,
+        "code": outcome.reason or "refused",
+        "detail": f"the payment was refused: {(outcome.reason or 'refused').replace('_', ' ')}",
+        "remedy": "A repeat with the same key answers the same; use a new key for a new try.",
+        "payment_id": payment_id_text(outcome.payment_id),
+    }
+
+
+def said(outcome: Outcome, hold: bool = False) -> Response:
+    """The answer to a payment that was asked for."""
+    status = status_of(outcome, hold)
+    headers = {"Location": f"/transfers/{payment_id_text(outcome.payment_id)}"}
+    if status == HTTPStatus.UNPROCESSABLE_ENTITY:
+        return problems.response(headers=headers, **refusal(outcome))
+    if status == HTTPStatus.ACCEPTED:
+        headers["Retry-After"] = "1"
+    return answered(transfer_json(outcome), status, headers)
+
+
+def answered(
+    body: object, status: HTTPStatus = HTTPStatus.OK, headers: dict[str, str] | None = None
+) -> Response:
+    return Response(msgspec.json.encode(body), status, headers, "application/json")

@@ -1,0 +1,40 @@
+"""What the shard manager's service needs of a running lab."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from paytm_lab.fraud.lists import FROZEN
+from paytm_lab.reporting.steps import steps_of
+from paytm_lab.shard_manager.parts import Parts, TimelineStep
+from paytm_lab.wiring.system import System
+
+
+def shard_manager_parts(system: System) -> Parts:
+    return Parts(
+        system.engine,
+        system.databases,
+        system.holds,
+        system.reviews,
+        system.recovery,
+        system.routes,
+        system.clock,
+        partial(_steps, system),
+        partial(_tell_of_state, system),
+        system.checks(),
+    )
+
+
+def _steps(system: System, payment_id: bytes) -> list[TimelineStep]:
+    source = system.engine.source_of(payment_id)
+    _, found = steps_of(payment_id, source, system.databases, system.log, system.wide)
+    return [
+        TimelineStep(step.at_us, step.actor, step.to, step.label, step.notified, step.of_fraud)
+        for step in found
+    ]
+
+
+def _tell_of_state(system: System, user_id: str, state: str) -> None:
+    lists = system.fraud_lists
+    change = lists.add if state in ("frozen", "frozen_all") else lists.remove
+    change(FROZEN, [user_id])
