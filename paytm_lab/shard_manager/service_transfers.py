@@ -64,6 +64,7 @@ def make_router(service: Service) -> APIRouter:
         """`amount`: rupees, digits with at most two decimals. A refusal is a 422 whose `code` says
         why, with the id of the payment that failed.
         """
+        await service.admit(caller)
         request = payment_request(caller, from_user, to_user, amount, False, key)
         return said(await service.pay(request))
 
@@ -80,6 +81,7 @@ def make_router(service: Service) -> APIRouter:
         """As `POST /transfer/...`; with `hold`, the amount is only reserved (status HELD) until it
         is captured, released or expires.
         """
+        await service.admit(caller)
         request = payment_request(caller, body.from_user, body.to_user, body.amount, body.hold, key)
         return said(await service.pay(request), body.hold)
 
@@ -94,6 +96,7 @@ def make_router(service: Service) -> APIRouter:
         `Idempotency-Key` header gives each item without a key of its own one by its place, so that
         the whole bulk may be repeated.
         """
+        await service.admit(caller, len(body.transfers))
         return answered({"outcomes": await _bulk(service, caller, body.transfers, key)})
 
     _add_reads(router, service)
@@ -138,6 +141,7 @@ def _add_holds(router: APIRouter, service: Service, payer: Any) -> None:
     engine = service.parts.engine
 
     async def held(payment_id: str, caller: Caller) -> Outcome:
+        await service.admit(caller)
         outcome = await service.payment(caller, parse_payment_id(payment_id))
         require_debit(caller, outcome.from_user_id)
         return outcome

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from paytm_lab.core.events import unwrap
-from paytm_lab.web.scopes import ADMIN, ANALYTICS_READ, TRANSFER_OWN
+from paytm_lab.web.scopes import ADMIN, ANALYTICS_READ, TRANSFER_ANY, TRANSFER_OWN
+from paytm_lab.web.server import settled
 from tests.services.world import World, item, new_key, problem
 from tests.waiting import answers, until
 
@@ -19,7 +20,7 @@ STALL_S_MAX = 0.05
 
 
 @pytest.fixture(scope="module")
-def world() -> Iterator[World]:
+def world(profile: str) -> Iterator[World]:
     with World(
         shards=2,
         velocity_limit=100_000,
@@ -165,6 +166,33 @@ def test_more_than_are_admitted_hear_so_and_a_bulk_waits_its_turn() -> None:
         assert [each["status_code"] for each in said] == [201] * 100
 
 
+def test_who_asks_too_often_hears_so_and_others_do_not() -> None:
+    with World(shards=1, fraud_gate="off", payments_per_window_max=20, rate_window_s=2) as strict:
+        sender, receiver = strict.user(), strict.user()
+
+        def many(count: int, user: str, other: str, *scopes: str) -> list[int]:
+            async def at_once() -> list[Any]:
+                path = f"/transfer/{user}/{other}/0.01"
+                asked = (strict.ask("POST", path, user, *scopes) for _ in range(count))
+                return await asyncio.gather(*asked)
+
+            return [said.status_code for said in strict.run(at_once())]
+
+        paid = many(60, sender, receiver)
+        # A block (2) more than the limit: what a process gives out by itself.
+        assert set(paid) == {201, 429} and 20 <= paid.count(201) <= 22
+        said = problem(strict.pay(sender, receiver, "0.01"), 429, "rate_limited")
+        assert "20 requests" in said["detail"]
+        body = {"transfers": [item(sender, receiver, "0.01")] * 2}
+        bulk = strict.call("POST", "/transfers/bulk", sender, json=body)
+        problem(bulk, 429, "rate_limited")
+        assert strict.call("GET", f"/accounts/{sender}", sender).status_code == 200
+        assert many(10, receiver, sender) == [201] * 10
+        assert many(100, "till", receiver, TRANSFER_ANY).count(429) == 0
+        until(lambda: strict.pay(sender, receiver, "0.01").status_code == 201, within_s=20)
+        assert strict.balance(sender) <= 100_000 - 20 + 10
+
+
 def test_past_the_deadline_the_outcome_is_not_known() -> None:
     with World(shards=1, fraud_gate="off", deadline_s=0.05) as hasty:
         sender, receiver = hasty.user(), hasty.user()
@@ -227,7 +255,8 @@ def test_no_request_keeps_the_event_loop_long(world: World) -> None:
         )
         watching.cancel()
 
-    world.run(load())
+    with settled():
+        world.run(load())
     assert len(seen) > 10
     assert max(worked for _, worked in seen) < STALL_S_MAX
 
