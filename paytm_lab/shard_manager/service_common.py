@@ -26,7 +26,7 @@ from paytm_lab.web.scopes import TRANSFER_ANY
 from paytm_lab.web.tokens import Caller
 
 # Of each shard, so that one that does not answer keeps no other from being read.
-READ_THREADS, READS_WAITING_MAX = 4, 256
+READ_THREADS, READS_WAITING_MAX, READ_S_MAX = 4, 256, 10.0
 # What asks several shards, or waits for the ledger in its thread: reviews, figures, payments behind
 # a gate.
 WORK_THREADS, WORK_WAITING_MAX = 16, 2_048
@@ -51,7 +51,7 @@ class Service:
         self.parts = parts
         self.callers = callers
         self._reads = {
-            shard: BoundedPool(f"reads of shard-{shard}", READ_THREADS, READS_WAITING_MAX)
+            shard: BoundedPool(f"shard-{shard}", READ_THREADS, READS_WAITING_MAX, READ_S_MAX)
             for shard in parts.databases
         }
         self.work = BoundedPool("work", WORK_THREADS, WORK_WAITING_MAX)
@@ -91,7 +91,12 @@ class Service:
     def may_block(self) -> bool:
         """Whether ``submit`` may look into a shard or ask the fraud gate before it returns."""
         engine = self.parts.engine
-        return engine.gate is not None or any(w.is_down for w in engine.writers.values())
+        if engine.gate is not None:
+            return True
+        for writer in engine.writers.values():  # noqa: SIM110 - asked for every payment
+            if writer.is_down:
+                return True
+        return False
 
     async def submit(self, request: PaymentRequest, done: Done) -> bytes:
         """``engine.submit`` without ever blocking the event loop."""
