@@ -26,6 +26,14 @@ class ServiceSettings(BaseSettings):
     body_bytes_max: int = Field(
         262_144, ge=1_024, le=16_777_216, description="The longest body that a request may have."
     )
+    payments_per_window_max: int = Field(
+        6_000, ge=1, le=10_000_000,
+        description="Payments that one caller may ask for within the window, and a hundred times so"
+        " many with the permission transfer:any; more are refused for a while.",
+    )  # fmt: skip
+    rate_window_s: int = Field(
+        60, ge=1, le=3_600, description="Length of the window of payments asked for, in seconds."
+    )
     access_token_s: int = Field(
         300, ge=1, le=3_600, description="How long an access token counts, in seconds."
     )

@@ -10,6 +10,7 @@ from paytm_lab.ledger.holds import Holds
 from paytm_lab.ledger.recovery import Recovery
 from paytm_lab.ledger.reviews import Reviews
 from paytm_lab.ledger.transfers import TransferEngine
+from paytm_lab.ports.cache import Cache
 from paytm_lab.ports.shard_database import ShardDatabase
 from paytm_lab.routing.route_cache import RouteCache
 
@@ -39,6 +40,7 @@ class Parts(NamedTuple):
     recovery: Recovery
     routes: RouteCache
     clock: Clock
+    cache: Cache
     steps: Callable[[bytes], Sequence[TimelineStep]]
     on_state: Callable[[str, str], None]
     checks: Mapping[str, Callable[[], object]]

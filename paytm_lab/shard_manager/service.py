@@ -50,7 +50,7 @@ What a 201 said can be read at once. Ids in a path are percent-encoded, `/` as `
 
 def make_service(parts: Parts, callers: Callers, metrics: Metrics, settings: Settings) -> ASGIApp:
     """The ASGI application."""
-    service = Service(parts, callers, settings.deadline_s)
+    service = Service(parts, callers, settings)
 
     @asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import msgspec
 from fastapi import Header, Response
 
+from paytm_lab.config import Settings
 from paytm_lab.core.ids import payment_id_text, require_user_id
 from paytm_lab.core.money import parse_rupees
 from paytm_lab.ledger.operations import Done, Outcome, PaymentRequest
@@ -20,13 +21,17 @@ from paytm_lab.shard_manager.reading import transfer_json
 from paytm_lab.web import problems, tracing
 from paytm_lab.web.callers import Callers
 from paytm_lab.web.pool import BoundedPool
+from paytm_lab.web.rate_limit import RateLimiter
+from paytm_lab.web.scopes import TRANSFER_ANY
 from paytm_lab.web.tokens import Caller
 
 # Of each shard, so that one that does not answer keeps no other from being read.
-READ_THREADS, READS_WAITING_MAX = 4, 256
+READ_THREADS, READS_WAITING_MAX, READ_S_MAX = 4, 256, 10.0
 # What asks several shards, or waits for the ledger in its thread: reviews, figures, payments behind
 # a gate.
 WORK_THREADS, WORK_WAITING_MAX = 16, 2_048
+RATE_BLOCK = 100  # payments that a process may let pass before it asks the cache again
+TRANSFER_ANY_TIMES = 100  # a till pays for many
 
 Key = Annotated[
     str | None,
@@ -42,15 +47,20 @@ Key = Annotated[
 class Service:
     """``answers`` is made when the event loop runs (``start``)."""
 
-    def __init__(self, parts: Parts, callers: Callers, deadline_s: float) -> None:
+    def __init__(self, parts: Parts, callers: Callers, settings: Settings) -> None:
         self.parts = parts
         self.callers = callers
         self._reads = {
-            shard: BoundedPool(f"reads of shard-{shard}", READ_THREADS, READS_WAITING_MAX)
+            shard: BoundedPool(f"shard-{shard}", READ_THREADS, READS_WAITING_MAX, READ_S_MAX)
             for shard in parts.databases
         }
         self.work = BoundedPool("work", WORK_THREADS, WORK_WAITING_MAX)
-        self._deadline_s = deadline_s
+        self._deadline_s = settings.deadline_s
+        self._payments_max = settings.payments_per_window_max
+        self._limiter = RateLimiter(
+            parts.cache, parts.clock, self.work, settings.rate_window_s,
+            min(RATE_BLOCK, max(1, settings.payments_per_window_max // 10)),
+        )  # fmt: skip
         self._answers: Answers | None = None
 
     @property
@@ -68,6 +78,11 @@ class Service:
         """Where the user's shard is read."""
         return self._reads[self.parts.engine.router.locate(user_id)[1]]
 
+    async def admit(self, caller: Caller, count: int = 1) -> None:
+        """RateLimited where this caller has asked for too many payments."""
+        times = TRANSFER_ANY_TIMES if TRANSFER_ANY in caller.scopes else 1
+        await self._limiter.take(caller.user_id, "transfers", self._payments_max * times, count)
+
     async def payment(self, caller: Caller, payment_id: bytes) -> Outcome:
         """``reading.payment``, where the payment's source is read."""
         pool = self._reads[self.parts.engine.source_of(payment_id)]
@@ -76,7 +91,12 @@ class Service:
     def may_block(self) -> bool:
         """Whether ``submit`` may look into a shard or ask the fraud gate before it returns."""
         engine = self.parts.engine
-        return engine.gate is not None or any(w.is_down for w in engine.writers.values())
+        if engine.gate is not None:
+            return True
+        for writer in engine.writers.values():  # noqa: SIM110 - asked for every payment
+            if writer.is_down:
+                return True
+        return False
 
     async def submit(self, request: PaymentRequest, done: Done) -> bytes:
         """``engine.submit`` without ever blocking the event loop."""

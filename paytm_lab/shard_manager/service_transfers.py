@@ -33,8 +33,8 @@ from paytm_lab.web.problems import declared
 from paytm_lab.web.scopes import TRANSFER_ANY, TRANSFER_OWN
 from paytm_lab.web.tokens import Caller
 
-# Submitting is quick, but a thousand of them are not: others get their turn in between.
-SUBMITS_AT_ONCE = 50
+# One of a bulk is quick, but a thousand are not: others get their turn in between.
+ITEMS_AT_ONCE = 50
 _ACCEPTED: dict[int | str, dict[str, Any]] = {
     200: {"model": models.Transfer, "description": "Made before, under the same key"},
     202: {"model": models.Transfer, "description": "On its way, or held for a review"},
@@ -64,6 +64,7 @@ def make_router(service: Service) -> APIRouter:
         """`amount`: rupees, digits with at most two decimals. A refusal is a 422 whose `code` says
         why, with the id of the payment that failed.
         """
+        await service.admit(caller)
         request = payment_request(caller, from_user, to_user, amount, False, key)
         return said(await service.pay(request))
 
@@ -80,6 +81,7 @@ def make_router(service: Service) -> APIRouter:
         """As `POST /transfer/...`; with `hold`, the amount is only reserved (status HELD) until it
         is captured, released or expires.
         """
+        await service.admit(caller)
         request = payment_request(caller, body.from_user, body.to_user, body.amount, body.hold, key)
         return said(await service.pay(request), body.hold)
 
@@ -94,6 +96,7 @@ def make_router(service: Service) -> APIRouter:
         `Idempotency-Key` header gives each item without a key of its own one by its place, so that
         the whole bulk may be repeated.
         """
+        await service.admit(caller, len(body.transfers))
         return answered({"outcomes": await _bulk(service, caller, body.transfers, key)})
 
     _add_reads(router, service)
@@ -138,6 +141,7 @@ def _add_holds(router: APIRouter, service: Service, payer: Any) -> None:
     engine = service.parts.engine
 
     async def held(payment_id: str, caller: Caller) -> Outcome:
+        await service.admit(caller)
         outcome = await service.payment(caller, parse_payment_id(payment_id))
         require_debit(caller, outcome.from_user_id)
         return outcome
@@ -204,10 +208,15 @@ async def _bulk(
         else:
             started.append((answer, payment_id))
             open_answers.append(answer)
-        if place % SUBMITS_AT_ONCE == SUBMITS_AT_ONCE - 1:
+        if place % ITEMS_AT_ONCE == ITEMS_AT_ONCE - 1:
             await asyncio.sleep(0)
     await service.answers.settled(*open_answers)
-    return [_item(start, item.hold) for item, start in zip(items, started, strict=True)]
+    outcomes = []
+    for item, start in zip(items, started, strict=True):
+        outcomes.append(_item(start, item.hold))
+        if len(outcomes) % ITEMS_AT_ONCE == 0:
+            await asyncio.sleep(0)
+    return outcomes
 
 
 async def _admitted(

@@ -19,6 +19,7 @@ def shard_manager_parts(system: System) -> Parts:
         system.recovery,
         system.routes,
         system.clock,
+        system.cache,
         partial(_steps, system),
         partial(_tell_of_state, system),
         system.checks(),

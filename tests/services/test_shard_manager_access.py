@@ -31,8 +31,8 @@ PAYERS = {TRANSFER_OWN, TRANSFER_ANY}
 
 
 @pytest.fixture(scope="module")
-def world() -> Iterator[World]:
-    with World(shards=2, fraud_gate="off") as made:
+def world(profile: str) -> Iterator[World]:
+    with World(profile=profile, shards=2, fraud_gate="off") as made:
         yield made
 
 

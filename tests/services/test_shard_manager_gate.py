@@ -13,8 +13,8 @@ from tests.waiting import until
 
 
 @pytest.fixture(scope="module")
-def world() -> Iterator[World]:
-    with World(shards=2, fraud_gate="before") as made:
+def world(profile: str) -> Iterator[World]:
+    with World(profile=profile, shards=2, fraud_gate="before") as made:
         yield made
         made.lab.audit().require_clean()
 

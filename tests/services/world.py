@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import httpx
@@ -35,6 +36,7 @@ from paytm_lab.web.tokens import (
     session_key,
 )
 from paytm_lab.wiring.shard_manager import shard_manager_parts
+from tests.servers import STACK_DIR
 
 T = TypeVar("T")
 KID = "of-the-test"
@@ -73,6 +75,8 @@ class World:
 
     def __enter__(self) -> Self:
         self.exits = ExitStack()
+        if self.settings.get("profile") == "servers" and STACK_DIR:
+            self.settings["stack_dir"] = Path(STACK_DIR)
         self.lab = self.exits.enter_context(Lab(**self.settings))
         self.signer = Signer(self.lab)
         system = self.lab.system
