@@ -41,9 +41,9 @@ test-stack: export PAYTM_LAB_STACK_DIR := $(CURDIR)/$(TEST_STACK)
 test-stack: env ## the same contracts and path on the real servers, which it starts (and gets)
 	$(BIN)/paytm-lab stack up --fetch --port-offset $(TEST_PORTS)
 	@$(PYTEST) --profile servers tests/contract tests/path/test_profiles.py tests/faults/test_kill.py \
-		$(ON_STACK) $(ARGS); tested=$$?; \
+		tests/stack/test_compose.py $(ON_STACK) $(ARGS); tested=$$?; \
 	$(BIN)/paytm-lab stack down; exit $$tested
-	$(PYTEST) tests/stack $(ARGS)  # these kill servers: each module starts its own
+	$(PYTEST) -n 0 tests/stack --ignore tests/stack/test_compose.py $(ARGS)  # each starts its own
 
 test-notebooks: env ## all notebooks, their stored output against a fresh run
 	$(NBVAL) notebooks
