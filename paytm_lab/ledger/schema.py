@@ -4,7 +4,7 @@ Times are microseconds since 1970 UTC, amounts and balances are paise, ids of pa
 ``open_since`` is set while a payment is HELD or PENDING: its index is the recovery's work list.
 
 A column that is added here needs a ``server_default``: with it, a shard made before gets the column
-when it is opened.
+when it is opened. A table that is added says so in its ``info``, and is made then.
 """
 
 from __future__ import annotations
@@ -187,6 +187,7 @@ credentials = _table(
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
 )
+credentials.info["added_later"] = True
 
 INSERT_COLUMNS: dict[str, tuple[str, ...]] = {
     table.name: tuple(c.name for c in table.columns if c.name != "id")

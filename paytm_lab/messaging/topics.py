@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from paytm_lab.core.events import Topic
@@ -48,3 +49,26 @@ def consumer_lag(log: EventLog, group: str, topics: Sequence[str]) -> int:
         for start, done, end in zip(starts, committed, ends, strict=True):
             lag += end - max(start, done if done is not None else start)
     return lag
+
+
+def events_behind(log: EventLog, groups: Mapping[str, Sequence[str]]) -> int:
+    """About how many records the slowest of these groups (name -> topics) has not committed yet.
+    Each topic's ends are asked for once, as on servers every question is a round trip; records that
+    expired unread are counted, too.
+    """
+    committed = {
+        (group, topic): log.committed(group, topic)
+        for group, topics in groups.items()
+        for topic in topics
+    }
+    ends: dict[str, list[int]] = {}
+    behind: Counter[str] = Counter()
+    for (group, topic), done in committed.items():
+        if topic not in ends:
+            ends[topic] = log.end_offsets(topic)
+        read = [at for at in done if at is not None]
+        if len(read) < len(done):
+            starts = log.start_offsets(topic)
+            read += [starts[number] for number, at in enumerate(done) if at is None]
+        behind[group] += sum(ends[topic]) - sum(read)
+    return max(behind.values(), default=0)

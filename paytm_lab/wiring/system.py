@@ -42,7 +42,13 @@ from paytm_lab.messaging.consumer import ConsumerRunner, Handler
 from paytm_lab.messaging.health import HealthMonitor
 from paytm_lab.messaging.log_contents import all_records
 from paytm_lab.messaging.outbox_relay import LeadingRelay, OutboxRelay, RelayRound
-from paytm_lab.messaging.topics import GROUPS, PARTITIONS, consumer_lag, create_topics
+from paytm_lab.messaging.topics import (
+    GROUPS,
+    PARTITIONS,
+    consumer_lag,
+    create_topics,
+    events_behind,
+)
 from paytm_lab.messaging.worker import Worker
 from paytm_lab.notifications.channels import ConsoleChannel, FileChannel, MemoryChannel, every_kind
 from paytm_lab.notifications.consumer import NotificationConsumer
@@ -327,7 +333,7 @@ class System:
             with suppress(Unavailable, StoreError):
                 waiting += database.outbox_rows()
         with suppress(Unavailable, StoreError):
-            waiting += max((self.lag(group) for group in self.runners), default=0)
+            waiting += events_behind(self.log, {group: GROUPS[group] for group in self.runners})
         return waiting
 
     def lag(self, group: str) -> int:

@@ -70,7 +70,15 @@ def remove(where: str) -> None:
 
 def drop_column(profile: str, where: str, table: str, column: str) -> None:
     """Make it a shard of before that column came."""
-    change = f"ALTER TABLE {table} DROP COLUMN {column}"
+    _change(profile, where, f"ALTER TABLE {table} DROP COLUMN {column}")
+
+
+def drop_table(profile: str, where: str, table: str) -> None:
+    """Make it a shard of before that table came."""
+    _change(profile, where, f"DROP TABLE {table}")
+
+
+def _change(profile: str, where: str, change: str) -> None:
     if profile == "embedded":
         with closing(sqlite3.connect(where)) as file:
             file.execute(change)

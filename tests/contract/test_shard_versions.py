@@ -46,3 +46,24 @@ def test_one_that_cannot_be_brought_up_to_date_is_not_opened(
     with pytest.raises(StorageCorrupt, match=r"transactions has no column receivable") as caught:
         make_shard_database()
     assert "another version" in caught.value.message and caught.value.remedy
+
+
+def test_it_gets_the_table_that_came_since(
+    profile: str, shard_place: str, make_shard_database: Make
+) -> None:
+    insert(make_shard_database(), "transactions", [payment_row(1)])
+    shard_database_process.drop_table(profile, shard_place, "credentials")
+    with ThreadPoolExecutor(4) as pool:
+        shard, *_ = pool.map(lambda _: make_shard_database(), range(4))
+    insert(shard, "credentials", [("asha", "hash", "transfer:own", 1, 9, 9)])
+    found = in_transaction(shard, lambda tx: tx.find_payments([payment_id(1)]))
+    assert len(found) == 1
+
+
+def test_one_that_lost_a_table_of_money_is_not_opened(
+    profile: str, shard_place: str, make_shard_database: Make
+) -> None:
+    insert(make_shard_database(), "transactions", [payment_row(1)])
+    shard_database_process.drop_table(profile, shard_place, "ledger_entries")
+    with pytest.raises(StorageCorrupt, match="ledger_entries"):
+        make_shard_database()

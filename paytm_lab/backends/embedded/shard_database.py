@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, MetaData, create_engine, event, text
+from sqlalchemy import Connection, MetaData, Table, create_engine, event, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool
 
@@ -26,7 +26,7 @@ from paytm_lab.backends.embedded.sqlite_files import (
     translate,
     use_wal,
 )
-from paytm_lab.backends.schema_changes import added_columns
+from paytm_lab.backends.schema_changes import changes
 from paytm_lab.core import errors
 from paytm_lab.ports.shard_database import OutboxRow, ShardMeta
 
@@ -139,7 +139,16 @@ class EmbeddedShardDatabase:
             table.name: {row[1] for row in connection.execute(f"PRAGMA table_info({table.name})")}
             for table in self._metadata.sorted_tables
         }
-        return added_columns(self._metadata, there, self._engine.dialect, self.place)
+        return changes(self._metadata, there, self._engine.dialect, self._creation, self.place)
+
+    def _creation(self, table: Table) -> list[str]:
+        from sqlalchemy.schema import CreateIndex, CreateTable
+
+        made = [
+            CreateTable(table),
+            *map(CreateIndex, sorted(table.indexes, key=lambda i: str(i.name))),
+        ]
+        return [str(each.compile(dialect=self._engine.dialect)) for each in made]
 
     def _create_tables(
         self,
@@ -149,17 +158,13 @@ class EmbeddedShardDatabase:
         first_user_id: int,
         now_us: int,
     ) -> None:
-        from sqlalchemy.schema import CreateIndex, CreateTable
-
-        dialect = self._engine.dialect
         connection.execute("BEGIN IMMEDIATE")
         try:
             if connection.execute("SELECT 1 FROM sqlite_master WHERE name='shard_meta'").fetchone():
                 return
             for table in self._metadata.sorted_tables:
-                connection.execute(str(CreateTable(table).compile(dialect=dialect)))
-                for index in sorted(table.indexes, key=lambda i: str(i.name)):
-                    connection.execute(str(CreateIndex(index).compile(dialect=dialect)))
+                for statement in self._creation(table):
+                    connection.execute(statement)
             connection.executemany(
                 "INSERT INTO accounts (id, user_id, balance, held, currency, state, slot, opening,"
                 " created_at, updated_at) VALUES (?, ?, 0, 0, 'INR', 'system', -1, 0, ?, ?)",

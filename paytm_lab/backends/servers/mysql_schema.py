@@ -16,7 +16,7 @@ from sqlalchemy import MetaData, Table
 from sqlalchemy.dialects import mysql
 from sqlalchemy.schema import CreateTable
 
-from paytm_lab.backends.schema_changes import added_columns
+from paytm_lab.backends.schema_changes import changes
 from paytm_lab.backends.servers.mysql_server import (
     READ_TIMEOUT_S,
     MySqlServer,
@@ -127,7 +127,7 @@ def _changes(cursor: Any, metadata: MetaData, place: str) -> list[str]:
     there: dict[str, set[str]] = {}
     for table, column in cursor.fetchall():
         there.setdefault(table, set()).add(column)
-    return added_columns(metadata, there, mysql.dialect(), place)
+    return changes(metadata, there, mysql.dialect(), lambda table: [create_table(table)], place)
 
 
 def create_table(table: Table) -> str:
