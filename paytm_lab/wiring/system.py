@@ -202,8 +202,7 @@ class System:
             )
             for shard, database in self.databases.items()
         }
-        # A frozen server holds its relay for seconds; a file answers at once, and one thread less
-        # contends for the interpreter.
+        # A frozen server holds its relay for seconds; files need no thread each.
         one_each = self.settings.profile == "servers"
         groups = [{s: r} for s, r in self.relays.items()] if one_each else [self.relays]
         self.relay_rounds = [RelayRound(group) for group in groups]

@@ -144,11 +144,10 @@ class EmbeddedShardDatabase:
     def _creation(self, table: Table) -> list[str]:
         from sqlalchemy.schema import CreateIndex, CreateTable
 
-        made = [
-            CreateTable(table),
-            *map(CreateIndex, sorted(table.indexes, key=lambda i: str(i.name))),
-        ]
-        return [str(each.compile(dialect=self._engine.dialect)) for each in made]
+        dialect = self._engine.dialect
+        indexes = sorted(table.indexes, key=lambda index: str(index.name))
+        made = [str(CreateIndex(index).compile(dialect=dialect)) for index in indexes]
+        return [str(CreateTable(table).compile(dialect=dialect)), *made]
 
     def _create_tables(
         self,
