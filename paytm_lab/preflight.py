@@ -34,7 +34,12 @@ DISK_FREE_MIN_MIB = 1024
 MEMORY_FREE_MIN_MIB = 512
 MIB = 1 << 20
 SERVER_ANSWER_S_MAX = 2.0  # to a first connection; all are asked at once
-_MODULES = {"cassandra-driver": "cassandra", "kafka-python": "kafka"}  # others: the same name
+_MODULES = {  # others: the same name
+    "cassandra-driver": "cassandra",
+    "kafka-python": "kafka",
+    "opentelemetry-api": "opentelemetry",
+    "pyjwt": "jwt",
+}
 
 
 class Problem(NamedTuple):

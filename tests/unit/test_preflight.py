@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import shutil
 import socket
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,6 +28,8 @@ from paytm_lab.preflight import (
     preflight,
     require,
 )
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -220,3 +224,10 @@ def test_a_server_that_stays_silent_is_waited_for_once(
         + ", ".join([f"MySQL 127.0.0.1:{place[1]}"] * 3)
         + " (nothing within 0.3 s)"
     ]
+
+
+def test_every_package_that_the_project_asks_for_is_found() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    names = [re.split(r"[\[<>=;]", each)[0].strip() for each in project["dependencies"]]
+    assert len(names) > 20
+    assert check_packages(names) == []
