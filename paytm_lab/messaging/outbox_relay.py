@@ -24,7 +24,7 @@ from paytm_lab.core.events import (
 )
 from paytm_lab.core.ids import event_id
 from paytm_lab.messaging.topics import dead_letter
-from paytm_lab.messaging.worker import Trouble
+from paytm_lab.messaging.worker import Trouble, Worker
 from paytm_lab.ports.coordination import Coordination, Leadership
 from paytm_lab.ports.event_log import EventLog, Message
 from paytm_lab.ports.shard_database import OutboxRow, ShardDatabase
@@ -210,8 +210,7 @@ class RelayRound:
     """
 
     def __init__(self, relays: Mapping[int, LeadingRelay]) -> None:
-        self.shards = tuple(relays)
-        self._relays = relays
+        self.relays = relays
         self._troubles = {shard: Trouble(f"relay of shard {shard}") for shard in relays}
 
     def errors(self) -> list[Exception]:
@@ -221,15 +220,27 @@ class RelayRound:
     def step(self) -> int:
         """Returns how many rows were relayed. Raises only where no relay works at all."""
         relayed = failed = 0
-        for shard, relay in self._relays.items():
+        for shard, relay in self.relays.items():
             trouble = self._troubles[shard]
             try:
                 relayed += relay.step()
             except (Unavailable, StoreError) as error:
                 failed += 1
                 trouble.failed(error)
-                if failed == len(self._relays):
+                if failed == len(self.relays):
                     raise
             else:
                 trouble.well()
         return relayed
+
+
+def relay_workers(relays: RelayRound, one_each: bool, idle_wait_s: float) -> dict[int, Worker]:
+    """Shard -> the worker that relays it: one for all, or ``one_each``, where a shard that does not
+    answer holds its relay for seconds.
+    """
+    if not one_each:
+        return dict.fromkeys(relays.relays, Worker("relay", relays.step, idle_wait_s))
+    return {
+        shard: Worker(f"relay of shard {shard}", leading.step, idle_wait_s)
+        for shard, leading in relays.relays.items()
+    }

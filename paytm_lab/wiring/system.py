@@ -41,7 +41,7 @@ from paytm_lab.ledger.transfers import TransferEngine
 from paytm_lab.messaging.consumer import ConsumerRunner, Handler
 from paytm_lab.messaging.health import HealthMonitor
 from paytm_lab.messaging.log_contents import all_records
-from paytm_lab.messaging.outbox_relay import LeadingRelay, OutboxRelay, RelayRound
+from paytm_lab.messaging.outbox_relay import LeadingRelay, OutboxRelay, RelayRound, relay_workers
 from paytm_lab.messaging.topics import (
     GROUPS,
     PARTITIONS,
@@ -61,7 +61,6 @@ from paytm_lab.shard_manager.fraud_answers import FraudAnswers
 from paytm_lab.wiring.stores import Stores, open_coordination, open_stores
 
 WIDE_TABLES = (*FRAUD_TABLES, *ANALYTICS_TABLES, *NOTIFICATION_TABLES)
-RELAY = "relay"
 POLL_S = 0.1
 RELAY_IDLE_S = 0.02  # for what other processes post: the writers here say when they have
 CONSUMER_IDLE_S = 0.005  # a poll waits by itself; this is for steps that may not poll
@@ -202,10 +201,7 @@ class System:
             )
             for shard, database in self.databases.items()
         }
-        # A frozen server holds its relay for seconds; files need no thread each.
-        one_each = self.settings.profile == "servers"
-        groups = [{s: r} for s, r in self.relays.items()] if one_each else [self.relays]
-        self.relay_rounds = [RelayRound(group) for group in groups]
+        self.relay_round = RelayRound(self.relays)
 
     def _open_consumers(self) -> None:
         settings = self.settings
@@ -278,10 +274,9 @@ class System:
         """Give the relays and the named consumers (None: all) threads."""
         self._work_here(relay, consumers)
         if relay:
-            for relays in self.relay_rounds:
-                worker = Worker(RELAY, relays.step, RELAY_IDLE_S)
-                self.workers.append(worker)
-                self._relay_workers |= dict.fromkeys(relays.shards, worker)
+            one_each = self.settings.profile == "servers"
+            self._relay_workers = relay_workers(self.relay_round, one_each, RELAY_IDLE_S)
+            self.workers += dict.fromkeys(self._relay_workers.values())
             self.workers.append(Worker("health", self.health.step, HEALTH_IDLE_S))
         self.workers.append(Worker("fraud lists", self._read_lists, FRAUD_LISTS_IDLE_S))
         self.workers.append(Worker("housekeeping", self.housekeeping.step, HOUSEKEEPING_IDLE_S))
@@ -386,7 +381,7 @@ class System:
     def _storage_error(self) -> Exception | None:
         """What keeps a writer, relay or consumer from storing what it has, if anything does."""
         found: list[Exception | None] = [w.storage_error for w in self.writers.values()]
-        found += [error for relays in self.relay_rounds for error in relays.errors()]
+        found += self.relay_round.errors()
         found += [runner.error for runner in self.runners.values()]
         found += [worker.error for worker in self.workers]
         return next((e for e in found if isinstance(e, StorageFull | StorageCorrupt)), None)
