@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from functools import partial
 from http import HTTPStatus
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
@@ -16,17 +14,14 @@ from starlette.types import ASGIApp
 from paytm_lab.auth.accounts import Accounts, Tokens
 from paytm_lab.auth.bootstrap import AdminToken
 from paytm_lab.auth.keys import SigningKeys
-from paytm_lab.core.errors import Overloaded
 from paytm_lab.web import scopes
 from paytm_lab.web.app import Check, make_app
 from paytm_lab.web.callers import Callers, address_of
 from paytm_lab.web.metrics import Metrics
+from paytm_lab.web.pool import BoundedPool
 from paytm_lab.web.problems import declared
 from paytm_lab.web.tokens import Caller
 
-HASHING = 2  # threads: a hash keeps a core busy
-WAITING_MAX = 200  # logins that may wait for one
-_T = TypeVar("_T")
 DOCS = """
 Register, then log in; send the `access_token` as `Authorization: Bearer ...` to every service. It
 counts for a few minutes. `POST /refresh` gives a new one for the `refresh_token`, and a new refresh
@@ -89,38 +84,17 @@ class Ended(BaseModel):
     sessions: int
 
 
-class Hashing:
-    """A small pool for what hashes passwords, so that a storm of logins stalls nobody else."""
-
-    def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(HASHING, thread_name_prefix="auth")
-        self._waiting = 0
-
-    async def run(self, call: Callable[[], _T]) -> _T:
-        """Overloaded where too many wait already."""
-        if self._waiting >= WAITING_MAX:
-            raise Overloaded("too many logins at once", place="auth", remedy="Repeat.")
-        self._waiting += 1
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, call)
-        finally:
-            self._waiting -= 1
-
-    def close(self) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)
-
-
 def make_service(
     accounts: Accounts,
     admin_token: AdminToken,
     keys: SigningKeys,
     callers: Callers,
     parts: Mapping[str, Check],
-    hashing: Hashing,
+    hashing: BoundedPool,
     metrics: Metrics,
     body_bytes_max: int,
 ) -> ASGIApp:
-    """The auth service. ``parts``: what /ready asks."""
+    """The auth service. ``parts``: what /ready asks; ``hashing``: where passwords are hashed."""
     routers = [
         _sessions(accounts, callers, hashing),
         _users(accounts, admin_token, callers, hashing),
@@ -137,7 +111,7 @@ def make_service(
     )
 
 
-def _sessions(accounts: Accounts, callers: Callers, hashing: Hashing) -> APIRouter:
+def _sessions(accounts: Accounts, callers: Callers, hashing: BoundedPool) -> APIRouter:
     router = APIRouter(tags=["sessions"])
     refused = declared(HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS)
     somebody = Depends(callers.who())
@@ -167,7 +141,7 @@ def _sessions(accounts: Accounts, callers: Callers, hashing: Hashing) -> APIRout
 
 
 def _users(
-    accounts: Accounts, admin_token: AdminToken, callers: Callers, hashing: Hashing
+    accounts: Accounts, admin_token: AdminToken, callers: Callers, hashing: BoundedPool
 ) -> APIRouter:
     router = APIRouter(tags=["users"])
     taken = declared(HTTPStatus.CONFLICT)
@@ -236,7 +210,7 @@ def _users(
     return router
 
 
-def _keys(keys: SigningKeys, callers: Callers, hashing: Hashing) -> APIRouter:
+def _keys(keys: SigningKeys, callers: Callers, hashing: BoundedPool) -> APIRouter:
     router = APIRouter(tags=["keys"])
     admin = Depends(callers.who(scopes.ADMIN, moves_money=True))
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Executor
 from typing import Annotated
 
-from fastapi import Depends, Request, Response, Security
+from fastapi import Request, Response, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from paytm_lab.core.errors import Forbidden, Unauthenticated
+from paytm_lab.web.pool import BoundedPool
 from paytm_lab.web.tokens import Caller, TokenChecker
 
 STALE_WARNING = '199 - "ended sessions are not known at the moment: the cache does not answer"'
@@ -28,7 +27,7 @@ class Callers:
     ``pool``: where a token that was not seen before is checked, as that may ask the cache.
     """
 
-    def __init__(self, checker: TokenChecker, pool: Executor) -> None:
+    def __init__(self, checker: TokenChecker, pool: BoundedPool) -> None:
         self.checker = checker
         self._pool = pool
 
@@ -52,8 +51,7 @@ class Callers:
             token = given.credentials
             caller = checker.known(token)
             if caller is None:
-                loop = asyncio.get_running_loop()
-                caller = await loop.run_in_executor(pool, checker.check, token)
+                caller = await pool.run(checker.check, token)
             if moves_money:
                 checker.require_fresh()
             elif not checker.is_fresh():
@@ -71,6 +69,3 @@ class Callers:
 def address_of(request: Request) -> str:
     """The caller's network address: of the connection, never what a header claims."""
     return request.client.host if request.client else "unknown"
-
-
-__all__ = ["Callers", "Depends", "address_of"]

@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,11 +22,15 @@ from paytm_lab.shard_manager import service as shard_manager
 from paytm_lab.web.app import Application
 from paytm_lab.web.callers import Callers
 from paytm_lab.web.metrics import Metrics
+from paytm_lab.web.pool import BoundedPool
 from paytm_lab.web.tokens import TokenChecker
 from paytm_lab.wiring.shard_manager import shard_manager_parts
 from paytm_lab.wiring.system import System
 
 CHECKING = 4  # threads in which tokens that were not seen before are checked
+TOKENS_WAITING_MAX = 2_048
+HASHING = 2  # threads: hashing a password keeps a core busy
+LOGINS_WAITING_MAX = 200
 
 
 class Service(NamedTuple):
@@ -46,8 +48,8 @@ class Services:
         self.system = system
         self.settings: Settings = system.settings
         self._closing = ExitStack()
-        pool = ThreadPoolExecutor(CHECKING, thread_name_prefix="tokens")
-        self._closing.callback(pool.shutdown, cancel_futures=True)
+        pool = BoundedPool("tokens", CHECKING, TOKENS_WAITING_MAX)
+        self._closing.callback(pool.close)
         checker = TokenChecker(system.coordination, system.cache, system.clock)
         self._closing.callback(checker.close)
         self.callers = Callers(checker, pool)
@@ -107,15 +109,10 @@ class Services:
         )
         token = AdminToken(system.folder)
         self.admin_token = token.offer()
-        hashing = auth.Hashing()
+        hashing = BoundedPool("auth", HASHING, LOGINS_WAITING_MAX)
         self._closing.callback(hashing.close)
-        parts: dict[str, Callable[[], object]] = {
-            f"shard-{shard}": database.ping for shard, database in system.databases.items()
-        }
-        parts |= {
-            "cache": partial(system.cache.get, "health"),
-            "coordination": partial(system.coordination.read_document, "health"),
-        }
+        apart = ("event-log", "wide-store")  # nobody logs in by them
+        parts = {name: check for name, check in system.checks().items() if name not in apart}
         app = auth.make_service(
             accounts, token, keys, self.callers, parts, hashing, Metrics("auth"),
             settings.body_bytes_max,

@@ -7,7 +7,6 @@ import base64
 import time
 import uuid
 from collections.abc import Coroutine, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -25,6 +24,7 @@ from paytm_lab.ledger.operations import ApplyFraud
 from paytm_lab.shard_manager.service import make_service
 from paytm_lab.web.callers import Callers
 from paytm_lab.web.metrics import Metrics
+from paytm_lab.web.pool import BoundedPool
 from paytm_lab.web.scopes import TRANSFER_OWN
 from paytm_lab.web.tokens import (
     ALGORITHM,
@@ -83,7 +83,8 @@ class World:
         self.checker = TokenChecker(system.coordination, system.cache, system.clock)
         self.checker.start()
         self.exits.callback(self.checker.close)
-        pool = self.exits.enter_context(ThreadPoolExecutor(4))
+        pool = BoundedPool("tokens", 4, 256)
+        self.exits.callback(pool.close)
         self.parts = shard_manager_parts(system)
         callers = Callers(self.checker, pool)
         self.metrics = Metrics("shard_manager")
