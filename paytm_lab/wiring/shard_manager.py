@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import TYPE_CHECKING
 
 from paytm_lab.fraud.lists import FROZEN
 from paytm_lab.reporting.steps import steps_of
+from paytm_lab.shard_manager import service
 from paytm_lab.shard_manager.parts import Parts, TimelineStep
+from paytm_lab.web.app import Application
+from paytm_lab.web.metrics import Metrics
 from paytm_lab.wiring.system import System
+
+if TYPE_CHECKING:
+    from paytm_lab.wiring.services import Services
+
+
+def shard_manager_service(services: Services) -> Application:
+    return service.make_service(
+        shard_manager_parts(services.system),
+        services.callers,
+        Metrics("shard_manager"),
+        services.settings,
+    )
 
 
 def shard_manager_parts(system: System) -> Parts:

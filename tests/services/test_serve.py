@@ -14,6 +14,7 @@ import pytest
 
 from paytm_lab import Lab
 from paytm_lab.config import Settings
+from paytm_lab.wiring.stores import open_coordination
 from tests.faults import processes
 from tests.services.client import PASSWORD
 from tests.waiting import until
@@ -132,3 +133,19 @@ def test_a_service_that_there_is_not(tmp_path: Path) -> None:
         )
         assert done.returncode == 2, done.stderr
         assert repr(" ".join(words)) in done.stderr
+
+
+def test_a_service_announces_itself_while_it_serves(serve: Serve) -> None:
+    served = serve("all")
+    coordination = open_coordination(Settings(data_dir=served.data))
+    assert coordination is not None
+    try:
+        for name in PORTS:
+            service = name.removesuffix("_port")
+            until(lambda s=service: coordination.instances(s), f"{service} announced itself")
+            address = f"127.0.0.1:{served.ports[name]}"
+            assert list(coordination.instances(service).values()) == [address]
+        served.process.kill()  # nobody takes the announcement back
+        until(lambda: not coordination.instances("auth"), "a dead service is not announced")
+    finally:
+        coordination.close()
