@@ -15,6 +15,13 @@ def serve(
         list[str],
         typer.Argument(help="Services (auth, shard_manager), or all.", metavar="NAME...|all"),
     ],
+    events: Annotated[
+        bool,
+        typer.Option(
+            "--events/--no-events",
+            help="Relay and consume here, or leave it to paytm-lab relay and consume.",
+        ),
+    ] = True,
     profile: Profile = None,
     data: Data = None,
     quiet: Quiet = False,
@@ -28,5 +35,5 @@ def serve(
     from paytm_lab.verbs.common import Common
 
     with errors_in_words(False):
-        code = verb.serve(Common(profile, data, quiet=quiet), names)
+        code = verb.serve(Common(profile, data, quiet=quiet), names, events)
     raise SystemExit(code)

@@ -10,12 +10,12 @@ from paytm_lab.web import logs, server
 from paytm_lab.wiring.services import Services, kinds
 
 
-def serve(common: Common, names: list[str]) -> int:
-    """``names``: services, or "all". Each brings the consumers that work for it."""
+def serve(common: Common, names: list[str], events: bool = True) -> int:
+    """``names``: services, or "all". With ``events`` each brings the consumers that work for it."""
     wanted = kinds(names)
     off = {"fraud"} if common.settings().fraud_gate == "off" else set()
-    groups = tuple(g for kind in wanted.values() for g in kind.consumers if g not in off)
-    relay = any(kind.relays for kind in wanted.values())
+    groups = tuple(g for kind in wanted.values() for g in kind.consumers if events and g not in off)
+    relay = events and any(kind.relays for kind in wanted.values())
     with opened(common, relay=relay, consumers=groups) as lab, ExitStack() as closing:
         services = Services(lab.system)
         closing.callback(services.close)

@@ -66,7 +66,11 @@ def settled() -> Iterator[None]:
 def _bound(listening: Sequence[Listening], opened: ExitStack) -> list[socket.socket]:
     sockets, problems = [], []
     for each in listening:
-        place = opened.enter_context(socket.socket())
+        # The protocol by name: asyncio turns Nagle's algorithm off only where it reads TCP, and an
+        # answer, which is two writes, would take 40 ms.
+        place = opened.enter_context(
+            socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        )
         place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             place.bind((each.host, each.port))
