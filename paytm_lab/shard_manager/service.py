@@ -14,6 +14,7 @@ from paytm_lab.config import Settings
 from paytm_lab.shard_manager import (
     models,
     service_accounts,
+    service_hot,
     service_reviews,
     service_transfers,
 )
@@ -74,6 +75,7 @@ def make_service(parts: Parts, callers: Callers, metrics: Metrics, settings: Set
         lifespan=life,
         docs=_DOCS,
         shown_in_health=[name for name in parts.checks if name.startswith("shard-")],
+        around=lambda app: service_hot.HotTransfer(app, service),
     )
 
 

@@ -109,10 +109,12 @@ def make_app(
     lifespan: Lifespan | None = None,
     docs: str = "",
     shown_in_health: Sequence[str] = (),
+    around: Callable[[Application], Application] = lambda app: app,
 ) -> ASGIApp:
     """A service's ASGI application. ``summary``: one sentence; ``docs``: what a developer reads
     first at /docs. ``parts``: what /ready asks; ``shown_in_health``: those that /health shows too,
-    though it stays 200 without them: a process that lives is not to be started again.
+    though it stays 200 without them: a process that lives is not to be started again. ``around``:
+    what sees a request before the framework does.
     """
     checks = Checks(parts)
 
@@ -148,7 +150,7 @@ def make_app(
     for router in routers:
         app.include_router(router)
     app.include_router(_common(service, checks, metrics, shown_in_health))
-    return Frame(app, service, metrics, body_bytes_max)
+    return Frame(around(app), service, metrics, body_bytes_max)
 
 
 def _common(

@@ -125,9 +125,8 @@ class Frame:
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         # The route's pattern, never the path: users' names are no labels.
         route = getattr(scope.get("route"), "path", "other")
-        self._metrics.requests.labels(route, scope["method"], str(status)).inc()
-        self._metrics.seconds.labels(route).observe(seconds)
-        if route not in _QUIET:
+        self._metrics.answered(route, scope["method"], status, seconds)
+        if route not in _QUIET and _logger.isEnabledFor(logging.INFO):
             _logger.info(
                 "%s %s %d", scope["method"], route, status,
                 extra={
