@@ -14,8 +14,9 @@ NOTEBOOKS := $(addprefix notebooks/,00_start_here.ipynb 01_routing.ipynb 02_ledg
 TEST_STACK := build/stack
 TEST_PORTS := 10000
 # Tests of whole processes on a running stack; valid on both profiles, too long for `make test`.
-ON_STACK := tests/path/test_several_processes.py tests/path/test_report_profiles.py
-BENCHES := engine routing outbox pipeline audit report
+ON_STACK := tests/path/test_several_processes.py tests/path/test_report_profiles.py \
+	tests/services/test_serve_workers.py
+BENCHES := engine routing outbox pipeline http audit report
 
 .DEFAULT_GOAL := help
 .PHONY: help env report test test-stack test-notebooks check lab bench stack-up stack-down lock docs clean

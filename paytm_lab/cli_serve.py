@@ -22,6 +22,13 @@ def serve(
             help="Relay and consume here, or leave it to paytm-lab relay and consume.",
         ),
     ] = True,
+    workers: Annotated[
+        int,
+        typer.Option(
+            min=1, max=64, help="Processes that serve together; one that dies is started again."
+        ),
+    ] = 1,
+    supervised_by: Annotated[int | None, typer.Option(hidden=True)] = None,
     profile: Profile = None,
     data: Data = None,
     quiet: Quiet = False,
@@ -35,5 +42,5 @@ def serve(
     from paytm_lab.verbs.common import Common
 
     with errors_in_words(False):
-        code = verb.serve(Common(profile, data, quiet=quiet), names, events)
+        code = verb.serve(Common(profile, data, quiet=quiet), names, events, workers, supervised_by)
     raise SystemExit(code)

@@ -55,3 +55,4 @@ def to_stream(level: str, stream: TextIO | None = None) -> None:
     root.setLevel(level.upper())
     # Its access log says less than ours, and would say it twice.
     logging.getLogger("uvicorn.access").disabled = True
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # starts and ends are said by us

@@ -23,12 +23,15 @@ HEAD_S_MAX = 10  # an idle connection is kept so long
 
 
 class Listening(NamedTuple):
-    """``app`` at ``host``:``port``."""
+    """``app`` at ``host``:``port``; ``shared``: with other processes, each gets a part of the
+    connections.
+    """
 
     name: str
     app: ASGIApp
     host: str
     port: int
+    shared: bool = False
 
 
 class _Server(uvicorn.Server):
@@ -64,21 +67,35 @@ def settled() -> Iterator[None]:
 
 
 def _bound(listening: Sequence[Listening], opened: ExitStack) -> list[socket.socket]:
+    places = [(each.name, each.host, each.port) for each in listening]
+    sockets = bound(places, opened, any(each.shared for each in listening))
+    for place in sockets:
+        place.listen(BACKLOG)
+    return sockets
+
+
+def bound(
+    places: Sequence[tuple[str, str, int]], opened: ExitStack, shared: bool = False
+) -> list[socket.socket]:
+    """Sockets that hold these (name, host, port), and do not listen yet. MissingPart names all that
+    cannot be had, and by whom they are taken.
+    """
     sockets, problems = [], []
-    for each in listening:
+    for name, host, port in places:
         # The protocol by name: asyncio turns Nagle's algorithm off only where it reads TCP, and an
         # answer, which is two writes, would take 40 ms.
         place = opened.enter_context(
             socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         )
         place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         try:
-            place.bind((each.host, each.port))
+            place.bind((host, port))
         except OSError as error:
-            why = f"taken by {owner(each.port)}" if is_taken(error) else error.strerror
-            problems.append(f"port {each.port} for {each.name}: {why}")
+            why = f"taken by {owner(port)}" if is_taken(error) else error.strerror
+            problems.append(f"port {port} for {name}: {why}")
             continue
-        place.listen(BACKLOG)
         sockets.append(place)
     if problems:
         raise MissingPart(

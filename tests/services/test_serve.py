@@ -32,19 +32,19 @@ def free_ports(count: int) -> list[int]:
 class Served:
     """A running process, its lab's folder, and its services' addresses."""
 
-    def __init__(self, data: Path, *words: str) -> None:
+    def __init__(self, data: Path, *words: str, log: str = "serve.log") -> None:
         self.data = data
         self.ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
-        self.log = data.parent / "serve.log"
+        self.log = data.parent / log
         settings = {f"PAYTM_LAB_{name.upper()}": str(port) for name, port in self.ports.items()}
         settings |= {"PAYTM_LAB_PASSWORD_HASH_MEMORY_KIB": "64"}
-        with self.log.open("w") as log:
+        with self.log.open("w") as output:
             self.process = subprocess.Popen(
                 processes.command("serve", *words, "--data", str(data)),
                 env=processes.environment() | settings,
                 cwd=processes.ROOT,
-                stdout=log,
-                stderr=log,
+                stdout=output,
+                stderr=output,
             )
 
     def url(self, service: str) -> str:
@@ -149,3 +149,28 @@ def test_a_service_announces_itself_while_it_serves(serve: Serve) -> None:
         until(lambda: not coordination.instances("auth"), "a dead service is not announced")
     finally:
         coordination.close()
+
+
+def test_embedded_is_served_by_one_process(tmp_path: Path) -> None:
+    refused = subprocess.run(
+        processes.command("serve", "all", "--workers", "2", "--data", str(tmp_path / "lab")),
+        env=processes.environment(),
+        cwd=processes.ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert refused.returncode == 2
+    assert "--workers 2" in refused.stderr and "--profile servers" in refused.stderr
+
+
+def test_a_second_process_on_an_embedded_lab_is_refused(tmp_path: Path) -> None:
+    first = Served(tmp_path / "lab", "auth")
+    try:
+        until(lambda: first.is_up("auth"), "it answers")
+        second = Served(tmp_path / "lab", "shard_manager", log="second.log")
+        assert second.process.wait(60) == 2
+        assert "serves auth of this lab" in second.log.read_text()
+        assert first.stop(signal.SIGTERM) == 0
+    finally:
+        first.process.kill()

@@ -1,0 +1,114 @@
+"""Several processes that serve the same ports of one lab on the real servers."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from paytm_lab import wiring
+from tests import servers
+from tests.services.client import PASSWORD
+from tests.services.test_serve import Served
+from tests.waiting import until
+
+PAYMENTS = 1_000
+WORKERS = 2
+
+
+@pytest.fixture
+def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
+    namespace = servers.new_namespace("workers")
+    monkeypatch.setenv("PAYTM_LAB_NAMESPACE", namespace)
+    if servers.STACK_DIR:
+        monkeypatch.setenv("PAYTM_LAB_STACK_DIR", servers.STACK_DIR)
+    words = ("auth", "shard_manager", "--workers", str(WORKERS), "--profile", "servers")
+    served = Served(tmp_path / "lab", *words)
+    until(lambda: served.is_up("auth") and served.is_up("shard_manager"), "all answer", 60)
+    yield served
+    served.process.kill()
+    served.process.wait(30)
+    until(lambda: not workers_of(served), "the workers have gone with their supervisor", 60)
+    wiring.remove(servers.settings(namespace))
+
+
+def workers_of(served: Served) -> list[psutil.Process]:
+    """Whose command line names this lab."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or []
+        if "--supervised-by" in words and str(served.data) in words:
+            found.append(process)
+    return found
+
+
+def test_what_one_worker_said_any_other_knows_at_once(served: Served) -> None:
+    token = admin(served)
+    headers = {"Authorization": f"Bearer {token}"}
+    base = served.url("shard_manager")
+    with httpx.Client(base_url=base, headers=headers, timeout=30) as client:
+        for user in ("asha", "ravi"):
+            assert client.post(f"/create_account/{user}/100000").status_code == 201
+
+    def asked(method: str, path: str) -> tuple[int, str]:
+        # A connection each: the system gives it to either worker.
+        port = served.ports["shard_manager_port"]
+        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
+            connection.request(method, path, headers=headers)
+            answer = connection.getresponse()
+            body = json.load(answer)
+            return answer.status, body["payment_id"] if body.get("status") == "COMPLETED" else ""
+
+    def pay_and_read(_: int) -> tuple[int, int]:
+        paid, payment = asked("POST", "/transfer/asha/ravi/1")
+        return paid, asked("GET", f"/transfers/{payment}")[0]
+
+    with ThreadPoolExecutor(8) as pool:
+        assert Counter(pool.map(pay_and_read, range(PAYMENTS))) == {(201, 200): PAYMENTS}
+    account = httpx.get(f"{base}/accounts/ravi", headers=headers).json()
+    assert account["balance"] == f"{100_000 + PAYMENTS}.00"
+    # What ended in one worker is known to all within a second.
+    assert httpx.post(f"{served.url('auth')}/logout", headers=headers).status_code == 204
+
+    def refused_everywhere() -> bool:
+        codes = {httpx.get(f"{base}/accounts/ravi", headers=headers).status_code for _ in range(20)}
+        return codes == {401}
+
+    until(refused_everywhere, "both workers refuse the ended session", 5)
+
+
+def test_a_worker_that_dies_is_replaced_and_nothing_is_lost(served: Served) -> None:
+    token = admin(served)
+    headers = {"Authorization": f"Bearer {token}"}
+    until(lambda: "processes serve them" in served.log.read_text(), "it said where", 60)
+    first = workers_of(served)
+    assert len(first) == WORKERS
+    os.kill(first[0].pid, signal.SIGKILL)
+    until(lambda: first[0].pid not in [p.pid for p in workers_of(served)], "it is gone")
+    until(lambda: " serves\n" in served.log.read_text(), "another has taken its place", 60)
+    assert len(workers_of(served)) == WORKERS
+    made = httpx.post(
+        f"{served.url('shard_manager')}/create_account/asha/10", headers=headers, timeout=30
+    )
+    assert made.status_code == 201
+    assert served.stop(signal.SIGTERM) == 0
+    assert not workers_of(served)
+
+
+def admin(served: Served) -> str:
+    body = {"user_id": "boss", "password": PASSWORD}
+    once = (served.data / "admin.token").read_text().strip()
+    made = httpx.post(f"{served.url('auth')}/admin", json=body | {"admin_token": once}, timeout=30)
+    assert made.status_code == 201, made.text
+    answer = httpx.post(f"{served.url('auth')}/login", json=body, timeout=30)
+    return str(answer.json()["access_token"])
