@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -150,6 +151,9 @@ def _cluster(servers: str, user: str, password: str) -> Any:
         control_connection_timeout=CONNECT_TIMEOUT_S,
         # What others do to the schema is asked for when it matters.
         schema_event_refresh_window=-1,
+        # Off by default here: a batch longer than a packet then waits 40 ms for an acknowledgement
+        # that the server holds back (100 rows: 62 ms; so: see docs/benchmarks.md).
+        sockopts=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
     )
 
 
