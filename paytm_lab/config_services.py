@@ -8,6 +8,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings
 
 DAY_S = 86_400
+SERVICES = ("auth", "fraud", "notification", "analytics", "shard_manager")
 
 
 class ServiceSettings(BaseSettings):

@@ -74,7 +74,6 @@ def make_service(parts: Parts, callers: Callers, metrics: Metrics, settings: Set
         body_bytes_max=settings.body_bytes_max,
         lifespan=life,
         docs=_DOCS,
-        shown_in_health=[name for name in parts.checks if name.startswith("shard-")],
         around=lambda app: service_hot.HotTransfer(app, service),
     )
 

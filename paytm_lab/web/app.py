@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from http import HTTPStatus
+from typing import Any
 
 from fastapi import APIRouter, FastAPI, Response
 from fastapi.exceptions import RequestValidationError
@@ -40,9 +41,6 @@ class Live(BaseModel):
 
     service: str
     status: str = "live"
-    parts: dict[str, PartState] | None = Field(
-        default=None, description="What it stands on, where this service shows it."
-    )
 
 
 class Readiness(BaseModel):
@@ -108,13 +106,11 @@ def make_app(
     body_bytes_max: int,
     lifespan: Lifespan | None = None,
     docs: str = "",
-    shown_in_health: Sequence[str] = (),
     around: Callable[[Application], Application] = lambda app: app,
 ) -> ASGIApp:
     """A service's ASGI application. ``summary``: one sentence; ``docs``: what a developer reads
-    first at /docs. ``parts``: what /ready asks; ``shown_in_health``: those that /health shows too,
-    though it stays 200 without them: a process that lives is not to be started again. ``around``:
-    what sees a request before the framework does.
+    first at /docs. ``parts``: what /health and /ready ask. ``around``: what sees a request before
+    the framework does.
     """
     checks = Checks(parts)
 
@@ -149,34 +145,36 @@ def make_app(
     )
     for router in routers:
         app.include_router(router)
-    app.include_router(_common(service, checks, metrics, shown_in_health))
+    app.include_router(_common(service, checks, metrics))
     return Frame(around(app), service, metrics, body_bytes_max)
 
 
-def _common(
-    service: str, checks: Checks, metrics: Metrics, shown_in_health: Sequence[str]
-) -> APIRouter:
+def _common(service: str, checks: Checks, metrics: Metrics) -> APIRouter:
     router = APIRouter(tags=["operations"])
+    down: dict[int | str, Any] = {503: {"model": Readiness, "description": "A part is down"}}
 
-    @router.get("/health", summary="Whether the process lives", response_model_exclude_none=True)
-    async def health() -> Live:
-        if not shown_in_health:
-            return Live(service=service)
+    async def asked(response: Response, well: str, unwell: str) -> Readiness:
         states = await checks.ask()
-        return Live(service=service, parts={name: states[name] for name in shown_in_health})
-
-    @router.get(
-        "/ready",
-        summary="Whether it can do its work, part by part",
-        responses={503: {"model": Readiness, "description": "A part is down"}},
-    )
-    async def ready(response: Response) -> Readiness:
-        states = await checks.ask()
-        down = [name for name, state in states.items() if state.state == "down"]
-        if down:
+        is_down = any(state.state == "down" for state in states.values())
+        if is_down:
             response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
             response.headers["Retry-After"] = "1"
-        return Readiness(service=service, status="not_ready" if down else "ready", parts=states)
+        return Readiness(service=service, status=unwell if is_down else well, parts=states)
+
+    @router.get("/live", summary="Whether the process answers")
+    async def live() -> Live:
+        """200 whatever it stands on: a process that answers this is not to be started again."""
+        return Live(service=service)
+
+    @router.get("/health", summary="How it is, part by part", responses=down)
+    async def health(response: Response) -> Readiness:
+        """The process lives if this answers at all; 503 names what it stands on and misses."""
+        return await asked(response, "healthy", "degraded")
+
+    @router.get("/ready", summary="Whether it can do its work, part by part", responses=down)
+    async def ready(response: Response) -> Readiness:
+        """For a balancer: send nothing here while it is 503."""
+        return await asked(response, "ready", "not_ready")
 
     @router.get("/metrics", summary="Prometheus metrics", response_class=Response)
     async def metrics_text() -> Response:

@@ -16,7 +16,7 @@ from paytm_lab.web.metrics import Metrics
 from paytm_lab.web.paths import exact_path
 
 _logger = logging.getLogger("paytm_lab.web")
-_QUIET = ("/health", "/ready", "/metrics")
+_QUIET = ("/live", "/health", "/ready", "/metrics")
 _HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),

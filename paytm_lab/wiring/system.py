@@ -18,6 +18,7 @@ from paytm_lab.analytics.consumer import AnalyticsConsumer
 from paytm_lab.analytics.tables import WIDE_TABLES as ANALYTICS_TABLES
 from paytm_lab.backends.embedded.faulty import FaultyShardDatabase, ShardSwitch
 from paytm_lab.config import Settings
+from paytm_lab.config_services import SERVICES
 from paytm_lab.core.clock import Clock, SimulatedClock, SystemClock
 from paytm_lab.core.errors import StorageCorrupt, StorageFull, StoreError, Unavailable
 from paytm_lab.core.events import Topic
@@ -99,7 +100,9 @@ class System:
         self._open_ledger(rng)
         self._open_relays()
         self._open_consumers()
-        self.health = HealthMonitor(self.checks(), self.log, self.clock)
+        self.health = HealthMonitor(
+            self.checks(), self.log, self.clock, services=SERVICES, coordination=self.coordination
+        )
         self.workers: list[Worker] = []
         self._relays_here = False
         self._relay_workers: dict[int, Worker] = {}

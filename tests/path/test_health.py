@@ -42,3 +42,23 @@ def test_what_could_not_be_told_is_due_at_once(lab: Lab) -> None:
         assert lab.system.backlog() >= 0, "what is known without the log"
     assert health.step() == parts
     assert health.latest["event-log"].state == "up"
+
+
+def test_a_service_that_was_announced_and_is_gone_is_down(lab: Lab) -> None:
+    health, coordination = lab.system.health, lab.system.coordination
+
+    def look() -> dict[str, str]:
+        lab.system.clock.advance(INTERVAL_S)  # type: ignore[attr-defined]
+        health.step()
+        return {name: data.state for name, data in health.latest.items()}
+
+    assert "fraud" not in look(), "nobody ever served it"
+    gone = coordination.register("fraud", "here-1", "127.0.0.1:8003")
+    assert look()["fraud"] == "up"
+    also = coordination.register("fraud", "here-2", "127.0.0.1:8003")
+    gone()
+    assert look()["fraud"] == "up", "one is enough"
+    also()
+    assert look()["fraud"] == "down"
+    coordination.register("fraud", "here-3", "127.0.0.1:8003")
+    assert look()["fraud"] == "up"

@@ -82,7 +82,7 @@ ROUTES = [
     Route("POST", "/reviews/{reviewed}/reject", set(), {REVIEW}),
     Route("GET", "/analytics", {ANALYTICS_READ}, {ANALYTICS_READ}),
 ]
-OPEN_TO_ALL = {"/health", "/ready", "/metrics"}
+OPEN_TO_ALL = {"/live", "/health", "/ready", "/metrics"}
 _NAMES = {"held": "payment_id", "reviewed": "payment_id", "account": "user_id"}
 
 

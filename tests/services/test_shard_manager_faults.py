@@ -76,7 +76,8 @@ def test_health_names_a_shard_that_is_down(world: World) -> None:
         parts = ready.json()["parts"]
         assert [name for name, part in parts.items() if part["state"] == "down"] == ["shard-1"]
         health = world.call("GET", "/health")
-        assert health.status_code == 200
+        assert health.status_code == 503
+        assert world.call("GET", "/live").status_code == 200
         assert health.json()["parts"]["shard-1"]["state"] == "down"
 
         def figures() -> dict[str, Any]:
