@@ -74,7 +74,7 @@ def _require_alone(services: Services) -> None:
 
 def _several(common: Common, wanted: dict[str, Kind], events: bool, workers: int) -> int:
     settings = common.settings()
-    places = [(name, settings.host, getattr(settings, k.port)) for name, k in wanted.items()]
+    places = [(name, settings.host, k.port(settings)) for name, k in wanted.items()]
     words = ["serve", *wanted, "--profile", settings.profile, "--data", str(settings.data_dir)]
     words += ["--quiet"] if common.quiet else []
     commands = [words if events and n == 0 else [*words, "--no-events"] for n in range(workers)]
@@ -95,7 +95,7 @@ def _say_where(
     wanted: dict[str, Kind], settings: Settings, admin_token: Path | None, quiet: bool
 ) -> None:
     for name, kind in wanted.items():
-        port = getattr(settings, kind.port)
+        port = kind.port(settings)
         say(f"{name:16} http://{settings.host}:{port}  (documents: /docs)")
     if admin_token is not None:
         say(f"a one-time token to make the first admin lies in {admin_token}")

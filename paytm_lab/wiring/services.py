@@ -24,12 +24,12 @@ TOKENS_WAITING_MAX = 2_048
 
 
 class Kind(NamedTuple):
-    """What there is to know of a service before it is made. ``port``: the name of its setting;
+    """What there is to know of a service before it is made. ``port``: where it listens by these settings;
     ``consumers``: the groups that work in its process; ``relays``: whether the outboxes' relays do.
     """
 
     make: Callable[[Services], Application]
-    port: str
+    port: Callable[[Settings], int]
     consumers: tuple[str, ...] = ()
     relays: bool = False
 
@@ -43,9 +43,12 @@ class Service(NamedTuple):
 
 
 KINDS: dict[str, Kind] = {
-    "auth": Kind(auth_service, "auth_port"),
+    "auth": Kind(auth_service, lambda settings: settings.auth_port),
     "shard_manager": Kind(
-        shard_manager_service, "shard_manager_port", ("shard_manager",), relays=True
+        shard_manager_service,
+        lambda settings: settings.shard_manager_port,
+        ("shard_manager",),
+        relays=True,
     ),
 }
 
@@ -85,7 +88,7 @@ class Services:
     def make(self, name: str) -> Service:
         """BadInput for a service that there is not."""
         kind = kinds([name])[name]
-        return Service(name, kind.make(self), getattr(self.settings, kind.port))
+        return Service(name, kind.make(self), kind.port(self.settings))
 
     def start(self) -> None:
         """Follow keys and ended sessions; after the services were made, as auth makes the keys."""
