@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
-import os
 import random
 import resource
 import shutil
 import socket
 import statistics
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -24,6 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import psutil
 
+from paytm_lab import children
 from paytm_lab.core.errors import IntegrityError, MissingPart, Unavailable
 from paytm_lab.ledger import queries
 
@@ -41,16 +40,15 @@ BULK_CONNECTIONS = 8
 OFFERED_PER_S = 100
 OFFERED_CONNECTIONS = 32
 START_S_MAX = 60.0
-STOP_S_MAX = 60.0
 ANSWER_S_MAX = 30.0
 PASSWORD = "a bench needs one too"  # noqa: S105 - of a lab that is removed
 SCRIPT = Path(__file__).with_name("http_wrk.lua")
 # Ports of the system's own choosing: a bench may run beside a served lab.
 PORTS = ("auth", "shard_manager")
 SETTINGS = {
-    "PAYTM_LAB_ACCESS_TOKEN_S": "3600",
-    "PAYTM_LAB_LOG_LEVEL": "warning",
-    "PAYTM_LAB_VELOCITY_LIMIT": "1000000",  # ten accounts pay more often than anybody may
+    "access_token_s": 3_600,
+    "log_level": "warning",
+    "velocity_limit": 1_000_000,  # ten accounts pay more often than anybody may
 }
 
 
@@ -130,14 +128,16 @@ def _served(
     data: Path, profile: str, events: bool, server_pids: Mapping[str, int], words: tuple[str, ...]
 ) -> Iterator[Place]:
     ports = _free_ports()
-    environment = os.environ | SETTINGS
-    environment |= {f"PAYTM_LAB_{name.upper()}_PORT": str(port) for name, port in ports.items()}
+    settings = SETTINGS | {f"{name}_port": port for name, port in ports.items()}
     common = ["--data", str(data), "--profile", profile, "--quiet"]
     verbs = [["serve", *PORTS, "--no-events", *words]]
     verbs += [["relay"], ["consume"]] if events else []
     with ExitStack() as started:
         log = started.enter_context((data.parent / "serve.log").open("a+"))
-        processes = [_start([*verb, *common], environment, log, started) for verb in verbs]
+        processes = [
+            started.enter_context(children.running([*verb, *common], settings, log))
+            for verb in verbs
+        ]
         until = time.monotonic() + START_S_MAX
         while not _is_up(ports["shard_manager"]):
             if processes[0].poll() is not None or time.monotonic() > until:
@@ -150,25 +150,6 @@ def _served(
         if any(each.poll() is not None for each in processes):
             log.seek(0)
             raise Unavailable(f"a process ended by itself:\n{log.read()[-2000:]}")
-
-
-def _start(
-    words: list[str], environment: dict[str, str], log: Any, started: ExitStack
-) -> subprocess.Popen[bytes]:
-    process = subprocess.Popen(  # noqa: S603 - words of our own
-        [sys.executable, "-m", "paytm_lab.cli", *words], env=environment, stdout=log, stderr=log
-    )
-
-    def stop() -> None:
-        process.terminate()
-        try:
-            process.wait(STOP_S_MAX)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-    started.callback(stop)
-    return process
 
 
 def _free_ports() -> dict[str, int]:

@@ -6,13 +6,13 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 
+from paytm_lab import children
 from paytm_lab.core.errors import Unavailable
 from paytm_lab.terminal import note
 from paytm_lab.verbs.ending import told_to_end

@@ -24,8 +24,9 @@ TOKENS_WAITING_MAX = 2_048
 
 
 class Kind(NamedTuple):
-    """What there is to know of a service before it is made. ``port``: where it listens by these settings;
-    ``consumers``: the groups that work in its process; ``relays``: whether the outboxes' relays do.
+    """What there is to know of a service before it is made. ``port``: where it listens by these
+    settings; ``consumers``: the groups that work in its process; ``relays``: whether the outboxes'
+    relays do.
     """
 
     make: Callable[[Services], Application]

@@ -223,8 +223,9 @@ def test_only_config_reads_the_environment() -> None:
                 readers.add(path.relative_to(PACKAGE).as_posix())
             if isinstance(node, ast.Name) and node.id in {"EnvSettingsSource", "dotenv_values"}:
                 readers.add(path.relative_to(PACKAGE).as_posix())
-    # Kernels get the environment of the process that starts them, as any child does.
+    # Children, kernels too, get the environment of the process that starts them.
     assert readers == {
+        "children.py",
         "config.py",
         "reporting/notebooks.py",
         "stack/processes.py",

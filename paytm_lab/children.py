@@ -1,0 +1,48 @@
+"""Verbs of this command line as processes of their own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import IO, Any
+
+STOP_S_MAX = 60.0
+
+
+def command(words: Sequence[str]) -> list[str]:
+    """``paytm-lab WORDS`` by the Python that runs this."""
+    return [sys.executable, "-m", "paytm_lab.cli", *words]
+
+
+def environment(settings: Mapping[str, object]) -> dict[str, str]:
+    """What a child gets: this process's, and settings by their names in ``Settings``."""
+    return os.environ | {f"PAYTM_LAB_{n.upper()}": str(value) for n, value in settings.items()}
+
+
+@contextmanager
+def running(
+    words: Sequence[str], settings: Mapping[str, object], output: IO[Any] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A verb that runs; at the end it is asked to stop, and killed where it does not within
+    ``STOP_S_MAX``. ``output``: where it writes; None: nowhere.
+    """
+    where = subprocess.DEVNULL if output is None else output
+    process = subprocess.Popen(  # noqa: S603 - words of our own
+        command(words),
+        env=environment(settings),
+        stdout=where,
+        stderr=where,
+        start_new_session=True,  # a Ctrl-C is ours to tell
+    )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_S_MAX)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
