@@ -56,14 +56,7 @@ class _Worker:
         self._pair.setblocking(False)
         with theirs:
             fd = theirs.fileno()
-            command = [
-                sys.executable,
-                "-m",
-                "paytm_lab.cli",
-                *self._words,
-                "--supervised-by",
-                str(fd),
-            ]
+            command = children.command([*self._words, "--supervised-by", str(fd)])
             self.process = subprocess.Popen(  # noqa: S603 - words of our own
                 command, pass_fds=[fd], start_new_session=True
             )
