@@ -19,7 +19,7 @@ ON_STACK := tests/path/test_several_processes.py tests/path/test_report_profiles
 BENCHES := engine routing outbox pipeline http audit report
 
 .DEFAULT_GOAL := help
-.PHONY: help env report test test-stack test-notebooks check lab bench stack-up stack-down lock docs clean
+.PHONY: help env report test test-stack test-notebooks check lab load bench stack-up stack-down lock docs clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -57,6 +57,9 @@ check: env ## lint, format, types, import ranks
 
 lab: env ## JupyterLab on the notebooks
 	$(BIN)/jupyter-lab --notebook-dir=notebooks $(ARGS)
+
+load: env ## services and Locust together, with its page; afterwards the audit's verdict
+	@$(BIN)/paytm-lab load $(ARGS)
 
 bench: env ## all benchmarks, one JSON file each in build/bench/
 	@mkdir -p build/bench

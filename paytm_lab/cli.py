@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from paytm_lab.cli_serve import serve
+from paytm_lab.cli_serve import load, serve
 from paytm_lab.cli_stack import stack
 from paytm_lab.options import (
     CrashAt,
@@ -380,6 +380,7 @@ def config(profile: Profile = None, data: Data = None, as_json: Json = False) ->
 
 
 app.command()(serve)
+app.command()(load)
 app.add_typer(stack)
 
 

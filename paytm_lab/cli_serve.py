@@ -1,4 +1,4 @@
-"""The ``serve`` verb of the command line."""
+"""The verbs ``serve`` and ``load`` of the command line."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from paytm_lab.options import Data, Profile, Quiet
+from paytm_lab.options import Data, Json, Profile, Quiet
 from paytm_lab.terminal import errors_in_words
 
 
@@ -43,4 +43,38 @@ def serve(
 
     with errors_in_words(False):
         code = verb.serve(Common(profile, data, quiet=quiet), names, events, workers, supervised_by)
+    raise SystemExit(code)
+
+
+def load(
+    users: Annotated[int, typer.Option(min=1, help="Users at once.")] = 50,
+    spawn_rate: Annotated[
+        float, typer.Option(min=0.1, help="Users that come each second, until all are there.")
+    ] = 5.0,
+    seconds: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="How long; without it until you stop it, on the page or by Ctrl-C."
+        ),
+    ] = None,
+    page: Annotated[
+        bool, typer.Option("--page/--no-page", help="With Locust's page, or without.")
+    ] = True,
+    page_port: Annotated[int, typer.Option(min=1, max=65_535, help="The page's port.")] = 8089,
+    profile: Profile = None,
+    data: Data = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Start the services and Locust together: users who register, log in, pay and read.
+
+    When the load ends: everything is finished, the books are audited, and the exit code is the
+    verdict's. Locust's report lies beside the lab's data, in load/report.html.
+    """
+    from paytm_lab.verbs import load as verb
+    from paytm_lab.verbs.common import Common
+
+    with errors_in_words(as_json):
+        common = Common(profile, data, quiet=quiet, as_json=as_json)
+        code = verb.load(common, verb.Load(users, spawn_rate, seconds, page, page_port))
     raise SystemExit(code)

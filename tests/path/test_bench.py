@@ -34,6 +34,15 @@ from tests.path.command_line import Cli
             ],
         ),
         ("audit", ["mode seconds entries"]),
+        (
+            "http",
+            [
+                "events connections bulk offered_per_s transfers_per_s latency_ms_p50"
+                " latency_ms_p95 latency_ms_p99 errors cpu_s_client cpu_s_service"
+                " cpu_s_databases cpu_s_others",
+                "connections hot_accounts hot_ratio",
+            ],
+        ),
     ],
 )
 def test_bench_quick_prints_one_line(name: str, kinds: list[str], cli: Cli) -> None:

@@ -1,0 +1,95 @@
+"""`paytm-lab load`: services and Locust in processes of their own, and the verdict at the end."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from paytm_lab import Lab
+from paytm_lab.config import Settings
+from paytm_lab.ledger import queries
+from tests.faults import processes
+from tests.services.test_serve import free_ports
+from tests.waiting import until
+
+PORTS = [name for name in Settings.model_fields if name.endswith("_port")]
+
+
+def start(data: Path, *words: str) -> subprocess.Popen[str]:
+    ports = zip(PORTS, free_ports(len(PORTS)), strict=True)
+    settings = {f"PAYTM_LAB_{name.upper()}": str(port) for name, port in ports}
+    settings |= {"PAYTM_LAB_PASSWORD_HASH_MEMORY_KIB": "64"}
+    return subprocess.Popen(
+        processes.command("load", "--users", "8", "--spawn-rate", "8", "--json", *words,
+                          "--data", str(data)),
+        env=processes.environment() | settings,
+        cwd=processes.ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, dict[str, Any], str]:
+    try:
+        output, errors = process.communicate(timeout=90)
+    finally:
+        process.kill()
+    said = json.loads(output)
+    assert "audit" in said, (said, errors)
+    return process.returncode, said, errors
+
+
+@pytest.mark.slow
+def test_a_load_ends_in_a_verdict_and_a_report(tmp_path: Path) -> None:
+    data = tmp_path / "lab"
+    code, said, errors = ended(start(data, "--no-page", "--seconds", "6"))
+    assert code == 0, errors
+    assert said["audit"]["verdict"] == "passed"
+    assert said["load"]["failed"] == 0, errors
+    assert said["load"]["requests"] > 8 * 5  # each has registered and paid at the least
+    assert "/transfer/{from}/{to}/{amount}" in Path(said["load"]["report"]).read_text()
+    assert (data / "load" / "admin.json").stat().st_mode & 0o777 == 0o600
+    with Lab(data=data, read_only=True) as lab:
+        made = [
+            queries.totals(each).payments["COMPLETED"] for each in lab.system.databases.values()
+        ]
+    assert sum(made) > 8 * 2, "each till's and each user's money, and payments between users"
+
+
+@pytest.mark.slow
+def test_stop_on_the_page_ends_it_as_well(tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    process = start(tmp_path / "lab", "--page-port", str(port))
+    page = f"http://127.0.0.1:{port}"
+
+    def all_are_there() -> bool:
+        assert process.poll() is None
+        with suppress(httpx.TransportError):
+            return bool(httpx.get(f"{page}/stats/requests").json()["user_count"] == 8)
+        return False
+
+    try:
+        until(all_are_there, "Locust's page counts the users")
+        assert httpx.post(f"{page}/stop").status_code == 200
+        code, said, errors = ended(process)
+    finally:
+        process.kill()
+    assert (code, said["audit"]["verdict"]) == (0, "passed"), errors
+
+
+@pytest.mark.slow
+def test_a_signal_ends_it_in_order(tmp_path: Path) -> None:
+    process = start(tmp_path / "lab", "--no-page")
+    report = tmp_path / "lab" / "load" / "admin.json"
+    until(report.exists, "the services have started")
+    process.send_signal(signal.SIGINT)
+    code, said, errors = ended(process)
+    assert (code, said["audit"]["verdict"]) == (0, "passed"), errors
