@@ -11,8 +11,10 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, Response
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
@@ -131,6 +133,7 @@ def make_app(
         description=docs,
         version="1",
         lifespan=life,
+        dependencies=[Depends(_known_query)],
         exception_handlers={
             PaytmLabError: problems.on_lab_error,
             RequestValidationError: problems.on_invalid_request,
@@ -138,6 +141,7 @@ def make_app(
             Exception: problems.on_any_error,
         },
         responses=problems.declared(
+            HTTPStatus.BAD_REQUEST,
             HTTPStatus.UNPROCESSABLE_ENTITY,
             HTTPStatus.SERVICE_UNAVAILABLE,
             HTTPStatus.INTERNAL_SERVER_ERROR,
@@ -147,6 +151,27 @@ def make_app(
         app.include_router(router)
     app.include_router(_common(service, checks, metrics))
     return Frame(around(app), service, metrics, body_bytes_max)
+
+
+async def _known_query(request: Request) -> None:
+    """A parameter that is misspelt would be left out in silence, and the answer be another's."""
+    if request.query_params:
+        route = request.scope.get("route")
+        known = _query_of(route.dependant) if isinstance(route, APIRoute) else frozenset()
+        unknown = sorted(set(request.query_params) - known)
+        if unknown:
+            which = f"known here: {', '.join(sorted(known)) or 'none'}"
+            raise RequestValidationError(
+                [
+                    {"loc": ("query", name), "msg": f"there is no such parameter ({which})"}
+                    for name in unknown
+                ]
+            )
+
+
+def _query_of(dependant: Dependant) -> frozenset[str]:
+    own = {field.alias for field in dependant.query_params}
+    return frozenset(own).union(*(_query_of(each) for each in dependant.dependencies))
 
 
 def _common(service: str, checks: Checks, metrics: Metrics) -> APIRouter:
