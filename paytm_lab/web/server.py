@@ -15,11 +15,12 @@ from starlette.types import ASGIApp
 
 from paytm_lab.core.errors import MissingPart
 from paytm_lab.tcp_ports import is_taken, owner
+from paytm_lab.web.protocol import GuardedProtocol
 
 GRACE_S = 10  # for requests that are under way when a signal comes
 CONNECTIONS_MAX = 4_096
 BACKLOG = 2_048
-HEAD_S_MAX = 10  # an idle connection is kept so long
+IDLE_S_MAX = 10  # an idle connection is kept so long
 
 
 class Listening(NamedTuple):
@@ -106,26 +107,28 @@ def bound(
     return sockets
 
 
+def server_of(listening: Listening) -> uvicorn.Server:
+    """uvicorn's server of it, as patient as this project is."""
+    return _Server(
+        uvicorn.Config(
+            listening.app,
+            http=GuardedProtocol,
+            ws="none",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            limit_concurrency=CONNECTIONS_MAX,
+            timeout_keep_alive=IDLE_S_MAX,
+            timeout_graceful_shutdown=GRACE_S,
+        )
+    )
+
+
 async def _serve(
     listening: Sequence[Listening], sockets: Sequence[socket.socket], on_ready: Callable[[], None]
 ) -> None:
-    servers = [
-        _Server(
-            uvicorn.Config(
-                each.app,
-                http="httptools",
-                ws="none",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                proxy_headers=False,
-                limit_concurrency=CONNECTIONS_MAX,
-                timeout_keep_alive=HEAD_S_MAX,
-                timeout_graceful_shutdown=GRACE_S,
-            )
-        )
-        for each in listening
-    ]
+    servers = [server_of(each) for each in listening]
 
     def stop() -> None:
         for server in servers:
