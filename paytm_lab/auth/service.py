@@ -18,6 +18,7 @@ from paytm_lab.web import scopes
 from paytm_lab.web.app import Check, make_app
 from paytm_lab.web.callers import Callers, address_of
 from paytm_lab.web.metrics import Metrics
+from paytm_lab.web.paths import Segment
 from paytm_lab.web.pool import BoundedPool
 from paytm_lab.web.problems import declared
 from paytm_lab.web.tokens import Caller
@@ -198,12 +199,12 @@ def _users(
         responses=refused | declared(HTTPStatus.NOT_FOUND),
         summary="What a user may do; the user's sessions end",
     )
-    async def permissions(user_id: str, body: Permissions, caller: Caller = admin) -> User:
+    async def permissions(user_id: Segment, body: Permissions, caller: Caller = admin) -> User:
         wanted = await hashing.run(partial(accounts.set_permissions, user_id, body.permissions))
         return User(user_id=user_id, permissions=wanted)
 
     @router.post("/users/{user_id}/logout", responses=refused, summary="End all sessions of a user")
-    async def logout_user(user_id: str, caller: Caller = admin) -> Ended:
+    async def logout_user(user_id: Segment, caller: Caller = admin) -> Ended:
         ended = await hashing.run(partial(accounts.logout_everywhere, user_id))
         return Ended(sessions=ended)
 
