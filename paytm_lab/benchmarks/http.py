@@ -32,6 +32,7 @@ SEED = 7
 SECONDS = 8.0
 WARM_S = 4.0
 CONNECTIONS = (1, 16, 64, 256)
+WORKERS = 2
 HOT_ACCOUNTS = 10
 HOT_CONNECTIONS = 64
 HOT_ROUNDS = 3
@@ -66,9 +67,9 @@ def run(
     quick: bool,
     open_lab: Callable[..., Any],
     server_pids: Mapping[str, int],
-    serve_words: tuple[str, ...] = (),
 ) -> list[dict[str, Any]]:
-    """Rows ``events`` (whether relay and consumers ran), ``connections``, ``bulk`` (payments a
+    """Rows ``workers`` (processes that serve), ``events`` (whether relay and consumers ran, in two
+    more processes), ``connections``, ``bulk`` (payments a
     request), ``offered_per_s`` (None: as fast as answers come), ``hot_accounts``,
     ``transfers_per_s``, ``latency_ms_p50``, ``_p95``, ``_p99`` (of requests), ``errors``, and
     ``cpu_s_client``, ``cpu_s_service``, ``cpu_s_databases``, ``cpu_s_others`` in all.
@@ -83,16 +84,20 @@ def run(
     with open_lab(data=data_dir / "lab", seed=SEED, relay=False, consumers=()) as lab:
         lab.open_accounts({str(n): OPENING_PAISE for n in range(1, users + 1)})
         profile = lab.profile
-    rows = []
-    for events in (False, True):
-        with _served(data_dir / "lab", profile, events, server_pids, serve_words) as place:
+    rows: list[dict[str, Any]] = []
+    for events, workers in ((False, 1), (True, 1), (False, WORKERS)):
+        if workers > 1 and profile == "embedded":
+            continue  # one process serves it
+        with _served(data_dir / "lab", profile, events, server_pids, workers) as place:
             _wrk(place, 64, users, 1.0 if quick else WARM_S)
-            several = CONNECTIONS if not events else (64,)
-            rows += [_row(place, events, n, users, seconds) for n in several]
-            rows.append(_row(place, events, BULK_CONNECTIONS, users, seconds, bulk=BULK))
-            rows.append(_offered(place, events, users, seconds))
+            of_all = []
+            for connections in (64,) if events else CONNECTIONS:
+                of_all.append(_row(place, connections, users, seconds))
+            of_all.append(_row(place, BULK_CONNECTIONS, users, seconds, bulk=BULK))
+            of_all.append(_offered(place, users, seconds))
             if not events:
-                rows.append(_hot(place, events, users, seconds / 2))
+                of_all.append(_hot(place, users, seconds / 2))
+            rows += [{"workers": workers, "events": events} | row for row in of_all]
     answered = sum(row.pop("_answered") for row in rows)
     with open_lab(data=data_dir / "lab", seed=SEED, consumers=()) as lab:
         lab.audit("live").require_clean()
@@ -125,12 +130,12 @@ def _require_posted(lab: Any, answered: int, opened: int) -> None:
 
 @contextmanager
 def _served(
-    data: Path, profile: str, events: bool, server_pids: Mapping[str, int], words: tuple[str, ...]
+    data: Path, profile: str, events: bool, server_pids: Mapping[str, int], workers: int
 ) -> Iterator[Place]:
     ports = _free_ports()
     settings = SETTINGS | {f"{name}_port": port for name, port in ports.items()}
     common = ["--data", str(data), "--profile", profile, "--quiet"]
-    verbs = [["serve", *PORTS, "--no-events", *words]]
+    verbs = [["serve", *PORTS, "--no-events", "--workers", str(workers)]]
     verbs += [["relay"], ["consume"]] if events else []
     with ExitStack() as started:
         log = started.enter_context((data.parent / "serve.log").open("a+"))
@@ -225,16 +230,15 @@ def _cpu_s(process: psutil.Process) -> float:
 
 
 def _row(
-    place: Place, events: bool, connections: int, users: int, seconds: float, bulk: int = 1
+    place: Place, connections: int, users: int, seconds: float, bulk: int = 1
 ) -> dict[str, Any]:
     cpu = _Cpu(place)
     told = _wrk(place, connections, users, seconds, bulk)
-    return _as_row(events, connections, bulk, told) | cpu.spent()
+    return _as_row(connections, bulk, told) | cpu.spent()
 
 
-def _as_row(events: bool, connections: int, bulk: int, told: dict[str, Any]) -> dict[str, Any]:
+def _as_row(connections: int, bulk: int, told: dict[str, Any]) -> dict[str, Any]:
     return {
-        "events": events,
         "connections": connections,
         "bulk": bulk,
         "offered_per_s": told.get("offered_per_s"),
@@ -248,7 +252,7 @@ def _as_row(events: bool, connections: int, bulk: int, told: dict[str, Any]) -> 
     }
 
 
-def _hot(place: Place, events: bool, users: int, seconds: float) -> dict[str, Any]:
+def _hot(place: Place, users: int, seconds: float) -> dict[str, Any]:
     """Among ten accounts and among all, in turns."""
     rates: dict[int, list[float]] = {HOT_ACCOUNTS: [], users: []}
     told: dict[str, Any] = {}
@@ -261,7 +265,7 @@ def _hot(place: Place, events: bool, users: int, seconds: float) -> dict[str, An
             answered += each["requests"]
             told = each if accounts == HOT_ACCOUNTS else told
     hot, among_all = (statistics.median(seen) for seen in rates.values())
-    return _as_row(events, HOT_CONNECTIONS, 1, told) | cpu.spent() | {
+    return _as_row(HOT_CONNECTIONS, 1, told) | cpu.spent() | {
         "hot_accounts": HOT_ACCOUNTS,
         "transfers_per_s": round(hot, 1),
         "hot_ratio": round(hot / among_all, 3),
@@ -289,7 +293,7 @@ def _wrk(
     return told
 
 
-def _offered(place: Place, events: bool, users: int, seconds: float) -> dict[str, Any]:
+def _offered(place: Place, users: int, seconds: float) -> dict[str, Any]:
     """An open loop: requests go out on time, whatever became of those before them; latency counts
     from the time a request was due.
     """
@@ -303,7 +307,7 @@ def _offered(place: Place, events: bool, users: int, seconds: float) -> dict[str
         "p50_ms": float(p50), "p95_ms": float(p95), "p99_ms": float(p99),
         "offered_per_s": OFFERED_PER_S,
     }  # fmt: skip
-    return _as_row(events, OFFERED_CONNECTIONS, 1, told) | cpu.spent()
+    return _as_row(OFFERED_CONNECTIONS, 1, told) | cpu.spent()
 
 
 async def _at_rate(place: Place, count: int, users: int) -> tuple[list[float], int]:

@@ -37,7 +37,7 @@ from tests.path.command_line import Cli
         (
             "http",
             [
-                "events connections bulk offered_per_s transfers_per_s latency_ms_p50"
+                "workers events connections bulk offered_per_s transfers_per_s latency_ms_p50"
                 " latency_ms_p95 latency_ms_p99 errors cpu_s_client cpu_s_service"
                 " cpu_s_databases cpu_s_others",
                 "connections hot_accounts hot_ratio",
