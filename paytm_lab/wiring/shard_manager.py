@@ -11,6 +11,7 @@ from paytm_lab.shard_manager import service
 from paytm_lab.shard_manager.parts import Parts, TimelineStep
 from paytm_lab.web.app import Application
 from paytm_lab.web.metrics import Metrics
+from paytm_lab.wiring.fraud_service import gate_checks
 from paytm_lab.wiring.system import System
 
 if TYPE_CHECKING:
@@ -18,12 +19,11 @@ if TYPE_CHECKING:
 
 
 def shard_manager_service(services: Services) -> Application:
-    return service.make_service(
-        shard_manager_parts(services.system),
-        services.callers,
-        Metrics("shard_manager"),
-        services.settings,
-    )
+    metrics = Metrics("shard_manager")
+    parts = shard_manager_parts(services.system)
+    gate = gate_checks(services.system, metrics.registry)
+    parts = parts._replace(checks={**parts.checks, **gate})
+    return service.make_service(parts, services.callers, metrics, services.settings)
 
 
 def shard_manager_parts(system: System) -> Parts:
