@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from prometheus_client import CollectorRegistry
+
 from paytm_lab.fraud.lists import FROZEN
 from paytm_lab.reporting.steps import steps_of
 from paytm_lab.shard_manager import service
@@ -20,13 +22,12 @@ if TYPE_CHECKING:
 
 def shard_manager_service(services: Services) -> Application:
     metrics = Metrics("shard_manager")
-    parts = shard_manager_parts(services.system)
-    gate = gate_checks(services.system, metrics.registry)
-    parts = parts._replace(checks={**parts.checks, **gate})
+    parts = shard_manager_parts(services.system, metrics.registry)
     return service.make_service(parts, services.callers, metrics, services.settings)
 
 
-def shard_manager_parts(system: System) -> Parts:
+def shard_manager_parts(system: System, registry: CollectorRegistry) -> Parts:
+    """``registry``: where the fraud gate's failures are counted."""
     return Parts(
         system.engine,
         system.databases,
@@ -38,7 +39,7 @@ def shard_manager_parts(system: System) -> Parts:
         system.cache,
         partial(_steps, system),
         partial(_tell_of_state, system),
-        system.checks(),
+        system.checks() | gate_checks(system, registry),
     )
 
 
