@@ -15,17 +15,15 @@ from starlette.types import ASGIApp
 from paytm_lab.core.ids import parse_payment_id, require_user_id
 from paytm_lab.fraud import models, reading, service_lists, service_rules
 from paytm_lab.fraud.parts import Parts
-from paytm_lab.fraud.service_common import THREADS, WAITING_MAX, WITHIN_S, Service
+from paytm_lab.fraud.service_common import THREADS, WAITING_MAX, WITHIN_S, PaymentId, Service
 from paytm_lab.web.app import make_app
 from paytm_lab.web.callers import Callers
 from paytm_lab.web.metrics import Metrics
-from paytm_lab.web.paths import Segment
 from paytm_lab.web.pool import BoundedPool
 from paytm_lab.web.problems import declared
 from paytm_lab.web.tokens import Caller
 
 NAME = "fraud"
-FLAGGED_MAX = 500
 _DOCS = """
 Payments are scored as they are posted (gate `after`), or before (gate `before`): `allow`, `review`
 or `block`, once each. `POST /score` says what would be decided about a payment that nobody makes:
@@ -118,7 +116,7 @@ def _decisions(service: Service) -> APIRouter:
         summary="What was decided about a payment",
     )
     async def of_payment(
-        payment_id: Segment, response: Response, caller: Caller = somebody
+        payment_id: PaymentId, response: Response, caller: Caller = somebody
     ) -> Response:
         """For reviewers and admins; its payer learns the decision and the score."""
         raw = parse_payment_id(payment_id)
@@ -133,15 +131,15 @@ def _decisions(service: Service) -> APIRouter:
         summary="A user's last score, and what was flagged of theirs",
     )
     async def of_user(
-        user: Annotated[str, Query(max_length=256, description="The user id of the payer.")],
+        query: Annotated[models.UserQuery, Query()],
         response: Response,
-        limit: Annotated[int, Query(ge=1, le=FLAGGED_MAX)] = 50,
         caller: Caller = somebody,
     ) -> Response:
         """Your own, or anybody's for reviewers and admins; to others the user does not exist."""
-        require_user_id(user)
+        require_user_id(query.user)
         return await service.said(
-            partial(reading.user_decisions, parts, caller, user, limit), dict(response.headers)
+            partial(reading.user_decisions, parts, caller, query.user, query.limit),
+            dict(response.headers),
         )
 
     return router

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
-from fastapi import Depends, Response
+from fastapi import Depends, Path, Response
 
+from paytm_lab.fraud import models
 from paytm_lab.fraud.parts import Parts
 from paytm_lab.fraud.reading import Json
 from paytm_lab.web.callers import Callers
+from paytm_lab.web.paths import Segment
 from paytm_lab.web.pool import BoundedPool
 from paytm_lab.web.scopes import ADMIN, REVIEW
 
+UserId = Annotated[Segment, Path(json_schema_extra=dict(models.PATTERN_OF_USER_ID))]
+PaymentId = Annotated[Segment, Path(json_schema_extra=dict(models.PATTERN_OF_PAYMENT_ID))]
 THREADS, WAITING_MAX, WITHIN_S = 8, 256, 10.0
 
 

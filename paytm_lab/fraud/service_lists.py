@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import date
 from functools import partial
 from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from paytm_lab.core.errors import BadInput
 from paytm_lab.core.ids import require_user_id
 from paytm_lab.fraud import models, reading
 from paytm_lab.fraud.lists import day_of
-from paytm_lab.fraud.service_common import Service
-from paytm_lab.web.paths import Segment
+from paytm_lab.fraud.service_common import Service, UserId
 from paytm_lab.web.problems import declared
 from paytm_lab.web.tokens import Caller
 
-PAGE_MAX = 1_000
 _READ = declared(HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 
 
@@ -41,16 +37,14 @@ def _add_reading(router: APIRouter, service: Service) -> None:
     )
     async def users(
         list_name: models.ListName,
+        query: Annotated[models.ListQuery, Query()],
         response: Response,
-        after: Annotated[
-            str, Query(max_length=256, description="Only ids that come after this one.")
-        ] = "",
-        limit: Annotated[int, Query(ge=1, le=PAGE_MAX)] = 100,
         caller: Caller = staff,
     ) -> Response:
         """As this process judges by it; changes made elsewhere are there within seconds."""
         return await service.said(
-            partial(reading.list_page, parts, list_name, after, limit), dict(response.headers)
+            partial(reading.list_page, parts, list_name, query.after, query.limit),
+            dict(response.headers),
         )
 
     @router.get(
@@ -61,16 +55,14 @@ def _add_reading(router: APIRouter, service: Service) -> None:
     )
     async def changes(
         list_name: models.ListName,
+        query: Annotated[models.DayQuery, Query()],
         response: Response,
-        day: Annotated[
-            str, Query(max_length=32, description="In UTC, as 2026-01-31; today if left.")
-        ] = "",
-        limit: Annotated[int, Query(ge=1, le=PAGE_MAX)] = 100,
         caller: Caller = staff,
     ) -> Response:
-        wanted = _day(day) if day else day_of(parts.clock.now_us())
+        day = query.day.isoformat() if query.day else day_of(parts.clock.now_us())
         return await service.said(
-            partial(reading.list_changes, parts, list_name, wanted, limit), dict(response.headers)
+            partial(reading.list_changes, parts, list_name, day, query.limit),
+            dict(response.headers),
         )
 
 
@@ -85,7 +77,7 @@ def _add_users(router: APIRouter, service: Service) -> None:
         summary="Whether a user is on a list, and who put them there",
     )
     async def user(
-        list_name: models.ListName, user_id: Segment, response: Response, caller: Caller = staff
+        list_name: models.ListName, user_id: UserId, response: Response, caller: Caller = staff
     ) -> Response:
         require_user_id(user_id)
         return await service.said(
@@ -100,7 +92,7 @@ def _add_users(router: APIRouter, service: Service) -> None:
     )
     async def change(
         list_name: models.ListName,
-        user_id: Segment,
+        user_id: UserId,
         body: models.ListedBody,
         caller: Caller = admin,
     ) -> Response:
@@ -114,13 +106,3 @@ def _add_users(router: APIRouter, service: Service) -> None:
                 caller.user_id,
             )
         )  # fmt: skip
-
-
-def _day(text: str) -> str:
-    """The same text, if it is a day as 2026-01-31; BadInput otherwise."""
-    try:
-        if date.fromisoformat(text).isoformat() == text:
-            return text
-    except ValueError:
-        pass
-    raise BadInput(f"{text!r:.80} is not a day", place="day", remedy="Write it as 2026-01-31.")

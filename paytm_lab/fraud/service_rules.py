@@ -15,8 +15,6 @@ from paytm_lab.fraud.service_common import Service
 from paytm_lab.web.problems import declared
 from paytm_lab.web.tokens import Caller
 
-HISTORY_MAX = 500
-_VERSION_MAX = 2**53
 _READ = declared(HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 
 
@@ -59,15 +57,12 @@ def make_router(service: Service) -> APIRouter:
         summary="Every version of the rules: who made it, when and why",
     )
     async def history(
+        query: Annotated[models.HistoryQuery, Query()],
         response: Response,
-        before: Annotated[
-            int | None, Query(ge=1, le=_VERSION_MAX, description="Only versions below this one.")
-        ] = None,
-        limit: Annotated[int, Query(ge=1, le=HISTORY_MAX)] = 50,
         caller: Caller = staff,
     ) -> Response:
         return await service.said(
-            partial(reading.rules_history, parts, before, limit), dict(response.headers)
+            partial(reading.rules_history, parts, query.before, query.limit), dict(response.headers)
         )
 
     return router

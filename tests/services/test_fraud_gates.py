@@ -152,7 +152,7 @@ def test_too_many_payments_block_their_sender(after: FraudWorld) -> None:
         refused = problem(after.pay(sender, receiver, "1"), 422, "sender_frozen")
         until(lambda: events(after, last)[EventType.TRANSACTION_BLOCKED] == 1)
         assert events(after, payments[2])[EventType.TRANSACTION_BLOCKED] == 0
-        assert events(after, refused["payment_id"])["PaymentFailed"] == 1
+        until(lambda: events(after, refused["payment_id"])["PaymentFailed"] == 1)
         flagged = after.fraud("GET", f"/decisions?user={sender}", *CLERK).json()["flagged"]
         assert [each["payment_id"] for each in flagged] == [last]
         # The ledger froze the account and told the list: who did, the list's trail says.

@@ -384,7 +384,15 @@ def test_what_is_no_list_no_user_or_no_reason(world: FraudWorld) -> None:
     for each in bad:
         said = world.fraud("PUT", "/lists/mule/users/a", *BOSS, json=each)
         assert said.status_code == 422, each
-    for query in ("day=today", "day=2026-1-1", "day=2026-02-30", "day=20260101", "limit=0"):
+    for query in (
+        "day=today",
+        "day=2026-1-1",
+        "day=2026-02-30",
+        "day=20260101",
+        "day=86400",
+        "limit=0",
+        "days=2026-01-01",
+    ):
         assert world.fraud("GET", f"/lists/mule/changes?{query}", *CLERK).status_code == 422
     assert world.fraud("GET", "/lists/mule?limit=1001", *CLERK).status_code == 422
     assert world.fraud("GET", "/lists/mule", *CLERK).json()["users"] == []
