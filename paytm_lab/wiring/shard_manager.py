@@ -52,7 +52,8 @@ def _steps(system: System, payment_id: bytes) -> list[TimelineStep]:
     ]
 
 
-def _tell_of_state(system: System, user_id: str, state: str) -> None:
+def _tell_of_state(system: System, user_id: str, state: str, by: str) -> None:
     lists = system.fraud_lists
     change = lists.add if state in ("frozen", "frozen_all") else lists.remove
-    change(FROZEN, [user_id])
+    change(FROZEN, [user_id], f"the account is {state}", by)
+    system.list_news.tell()

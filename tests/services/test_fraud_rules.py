@@ -420,3 +420,14 @@ def test_a_list_is_changed_whether_or_not_others_hear_of_it_at_once(tmp_path: Pa
         with suppress(Unavailable):
             world.lab.system.fraud_lists.load()
         assert world.fraud("GET", "/lists/mule", *CLERK).json()["users"] == ["m"]
+
+
+def test_who_freezes_an_account_is_in_the_trail_of_the_list(world: FraudWorld) -> None:
+    user = world.user()
+    for act in ("freeze", "unfreeze"):
+        assert world.call("POST", f"/accounts/{user}/{act}", *CLERK).status_code == 200
+    said = world.fraud("GET", f"/lists/frozen/users/{user}", *CLERK).json()
+    assert said["listed"] is False
+    assert [(c["changed_by"], c["reason"], c["listed"]) for c in said["changes"]] == [
+        ("clerk", "the account is active", False), ("clerk", "the account is frozen", True),
+    ]  # fmt: skip

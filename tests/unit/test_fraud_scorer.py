@@ -221,7 +221,8 @@ class ChangesRules:
 
 def test_one_call_judges_by_one_version_of_the_rules(cache: EmbeddedCache) -> None:
     changing = ChangesRules(cache)
-    scorer = changing.scorer = Scorer(SETTINGS, changing)  # type: ignore[arg-type]
+    first = RuleSettings(velocity_limit=5, version=5)
+    scorer = changing.scorer = Scorer(first, changing)  # type: ignore[arg-type]
     for number in range(0, 200, 10):
         batch = [candidate(number + n, sender=f"s-{number}", at_us=n) for n in range(10)]
         scored = scorer.score(batch)
