@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -178,7 +179,12 @@ class ListNews:
 
     def __init__(self, coordination: Coordination, lists: FraudLists) -> None:
         self._coordination = coordination
-        coordination.watch_document(NEWS, lambda _body, _version: lists.load())
+        self._lists = lists
+        coordination.watch_document(NEWS, self._hear)
+
+    def _hear(self, _body: bytes, _version: int) -> None:
+        with suppress(PaytmLabError):  # the next look of those every few seconds may do better
+            self._lists.load()
 
     def tell(self) -> None:
         """That it fails is logged and no more: the change is stored already."""

@@ -149,6 +149,7 @@ class RuleBook:
             if newest.version <= self._newest.version:
                 return
             self._newest = newest
+            _logger.info("fraud rules: version %d, by %s", newest.version, newest.changed_by)
             for use in self._uses:
                 use(newest.rules)
 

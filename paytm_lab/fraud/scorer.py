@@ -6,6 +6,7 @@ posting, when nothing can be refused any more and the counts are only read.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -139,14 +140,15 @@ class Scorer:
         """
         settings = self.settings
         window_us = round(settings.velocity_window_s * 1e6)
-        arrivals: dict[str, list[int]] = {}
         since_us = min((c.at_us for c in candidates), default=0) - window_us
-        for user_id in {c.from_user_id: None for c in candidates}:
-            hits = self._cache.arrivals(velocity_key(user_id), since_us)
-            arrivals[user_id] = [hit.at_us for hit in hits]
+        arrivals = {  # in order of their times
+            user_id: [hit.at_us for hit in self._cache.arrivals(velocity_key(user_id), since_us)]
+            for user_id in {c.from_user_id: None for c in candidates}
+        }
         counts: list[int | None] = [
-            1 + sum(c.at_us - window_us < at_us <= c.at_us for at_us in arrivals[c.from_user_id])
+            1 + bisect_right(times, c.at_us) - bisect_right(times, c.at_us - window_us)
             for c in candidates
+            for times in [arrivals[c.from_user_id]]
         ]
         frozen, mules = self.lists.frozen, self.lists.mules
         model = self.registry.active

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Any
 
-from fastapi import APIRouter, FastAPI, Query, Response
+from fastapi import APIRouter, FastAPI, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from pydantic import Discriminator, Tag
 from starlette.types import ASGIApp
 
@@ -36,16 +38,40 @@ author and reason in a history that is only added to. Reviews are decided at the
 """
 
 
+_ONE, _SEVERAL = "a payment", "payments"
+
+
 def _shape(body: Any) -> str:
     if isinstance(body, dict):
-        return "several" if "payments" in body else "one"
-    return "several" if isinstance(body, models.Payments) else "one"
+        return _SEVERAL if "payments" in body else _ONE
+    return _SEVERAL if isinstance(body, models.Payments) else _ONE
 
 
 ScoreBody = Annotated[
-    Annotated[models.Payment, Tag("one")] | Annotated[models.Payments, Tag("several")],
+    Annotated[models.Payment, Tag(_ONE)] | Annotated[models.Payments, Tag(_SEVERAL)],
     Discriminator(_shape),
 ]
+
+
+class _OfEitherShape(APIRoute):
+    """Errors name the place in the body as it was sent, without the shape that it was taken for."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handler = super().get_route_handler()
+
+        async def handled(request: Request) -> Response:
+            try:
+                return await handler(request)
+            except RequestValidationError as error:
+                found = [{**each, "loc": _sent_at(each["loc"])} for each in error.errors()]
+                raise RequestValidationError(found, body=error.body) from None
+
+        return handled
+
+
+def _sent_at(place: tuple[Any, ...]) -> tuple[Any, ...]:
+    shaped = len(place) > 1 and place[1] in (_ONE, _SEVERAL)
+    return (place[0], *place[2:]) if shaped else place
 
 
 def make_service(parts: Parts, callers: Callers, metrics: Metrics, body_bytes_max: int) -> ASGIApp:
@@ -77,7 +103,7 @@ def make_service(parts: Parts, callers: Callers, metrics: Metrics, body_bytes_ma
 
 
 def _scores(service: Service) -> APIRouter:
-    router = APIRouter(tags=["scores"])
+    router = APIRouter(tags=["scores"], route_class=_OfEitherShape)
     parts = service.parts
     staff = service.staff()
 

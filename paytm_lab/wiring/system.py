@@ -225,7 +225,9 @@ class System:
         self.notifications = NotificationConsumer(
             self.wide, every_kind(self.channel), self.log, self.clock
         )
-        self.fraud_answers = FraudAnswers(self.reviews, partial(self.fraud_lists.add, FROZEN))
+        self.fraud_answers = FraudAnswers(
+            self.reviews, partial(self.fraud_lists.add, FROZEN, note="blocked")
+        )
         handlers: dict[str, Handler] = {
             "analytics": self.analytics,
             "notifications": self.notifications,

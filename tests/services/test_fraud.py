@@ -163,6 +163,21 @@ def test_what_is_no_payment_is_not_scored(world: FraudWorld, body: Any, code: st
     problem(world.fraud("POST", "/score", *CLERK, json=body), 422, code)
 
 
+@pytest.mark.parametrize(
+    ("body", "place"),
+    [
+        (item("a", "b", "1") | {"more": 1}, "body.more"),
+        ({"from_user": "a", "to_user": "b"}, "body.amount"),
+        ({"payments": 5}, "body.payments"),
+        ({"payments": [item("a", "b", "1"), {}]}, "body.payments.1.from_user"),
+        ([], "body"),
+    ],
+)
+def test_the_place_of_what_is_wrong_is_said(world: FraudWorld, body: Any, place: str) -> None:
+    said = problem(world.fraud("POST", "/score", *CLERK, json=body), 422, "invalid_request")
+    assert said["errors"][0]["place"] == place
+
+
 @pytest.mark.parametrize("content", [b"{", b"", b"\xff\xfe", b'{"a": NaN', b"[" * 5_000])
 def test_what_is_no_json(world: FraudWorld, content: bytes) -> None:
     headers = {"Content-Type": "application/json"}

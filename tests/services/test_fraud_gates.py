@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -158,7 +160,9 @@ def test_too_many_payments_block_their_sender(after: FraudWorld) -> None:
         # The ledger froze the account and told the list: who did, the list's trail says.
         until(lambda: after.fraud("GET", f"/lists/frozen/users/{sender}", *CLERK).json()["listed"])
         trail = after.fraud("GET", f"/lists/frozen/users/{sender}", *CLERK).json()["changes"]
-        assert [(each["changed_by"], each["was"]) for each in trail] == [("system:ledger", False)]
+        assert [(each["changed_by"], each["reason"], each["was"]) for each in trail] == [
+            ("system:ledger", "blocked", False)
+        ]
         assert (
             after.score({"from_user": sender, "to_user": receiver, "amount": "1"})[0]["rule"]
             == "frozen_user"
@@ -231,9 +235,7 @@ def test_nobody_decides_about_their_own_payment(before: FraudWorld) -> None:
         problem(said, 403, "forbidden")
 
 
-def test_a_rejection_is_once_however_often_it_is_asked(
-    before: FraudWorld, after: FraudWorld
-) -> None:
+def test_a_rejection_is_once_however_often_it_is_asked(after: FraudWorld) -> None:
     sender, receiver = after.pair(cross=True, opening="20000")
     payment = paid(after, sender, receiver, "7000")
     until(lambda: review_of(after, payment) == "open")
@@ -242,6 +244,67 @@ def test_a_rejection_is_once_however_often_it_is_asked(
         said[0].json()["transfer"]["payment_id"]
     }
     assert after.balance(sender) == 2_000_000
+
+
+@pytest.mark.parametrize("gate", ["after", "before"])
+def test_of_approving_and_rejecting_at_once_one_happens(
+    after: FraudWorld, before: FraudWorld, gate: str
+) -> None:
+    world = {"after": after, "before": before}[gate]
+    for _ in range(5):
+        sender, receiver = world.pair(cross=True, opening="20000")
+        if gate == "before":
+            payment = held(world, sender, receiver)
+        else:
+            payment = paid(world, sender, receiver, "7000")
+        until(partial(is_open, world, payment))
+
+        async def race(payment: str = payment) -> list[tuple[str, int]]:
+            words = ["approve", "reject"] * 4
+            said = await asyncio.gather(
+                *(world.ask("POST", f"/reviews/{payment}/{word}", *CLERK) for word in words)
+            )
+            return [(w, each.status_code) for w, each in zip(words, said, strict=True)]
+
+        said = set(world.run(race()))
+        assert said in (
+            {("approve", 200), ("reject", 409)}, {("approve", 409), ("reject", 200)},
+        )  # fmt: skip
+        made = 700_000 if ("approve", 200) in said else 0
+        until(partial(stands_at, world, receiver, 2_000_000 + made))
+        assert world.balance(sender) == 2_000_000 - made
+        assert review_of(world, payment) == ("approved" if made else "rejected")
+
+
+def is_open(world: FraudWorld, payment: str) -> bool:
+    return review_of(world, payment) == "open"
+
+
+def stands_at(world: FraudWorld, user: str, paise: int) -> bool:
+    return world.balance(user) == paise
+
+
+def test_a_frozen_receiver_gives_back_what_it_got(after: FraudWorld) -> None:
+    sender, receiver = after.pair(cross=True, opening="20000")
+    payment = paid(after, sender, receiver, "7000")
+    until(lambda: is_open(after, payment))
+    body = {"credits_too": True}
+    assert after.call("POST", f"/accounts/{receiver}/freeze", *CLERK, json=body).status_code == 200
+    assert after.call("POST", f"/reviews/{payment}/reject", *CLERK).status_code == 200
+    assert until(lambda: after.balance(sender) == 2_000_000) < REFUND_S_MAX
+    assert after.balance(receiver) == 2_000_000
+
+
+def test_an_approval_waits_for_a_sender_that_is_frozen(before: FraudWorld) -> None:
+    sender, receiver = before.pair(cross=True, opening="20000")
+    payment = held(before, sender, receiver)
+    assert before.call("POST", f"/accounts/{sender}/freeze", *CLERK).status_code == 200
+    said = before.call("POST", f"/reviews/{payment}/approve", *CLERK).json()
+    assert (said["transfer"]["status"], before.balance(receiver)) == ("HELD", 2_000_000)
+    assert before.call("POST", f"/accounts/{sender}/unfreeze", *CLERK).status_code == 200
+    said = before.call("POST", f"/reviews/{payment}/approve", *CLERK).json()
+    assert said["transfer"]["status"] == "COMPLETED"
+    until(lambda: before.balance(receiver) == 2_700_000)
 
 
 # -- without the scorer ----------------------------------------------------------------------------
