@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -173,18 +172,15 @@ def _trail(
 
 
 class ListNews:
-    """Tells the other processes at once that somebody has changed a list: a document that grows by
-    one, which each of them watches. Without it they look every few seconds.
+    """Tells the other processes at once that somebody has changed a list: a document that each of
+    them watches. ``on_news`` is what a process does then: it must not block. Without news they look
+    every few seconds.
     """
 
-    def __init__(self, coordination: Coordination, lists: FraudLists) -> None:
+    def __init__(self, coordination: Coordination) -> None:
+        self.on_news: Callable[[], None] = lambda: None
         self._coordination = coordination
-        self._lists = lists
-        coordination.watch_document(NEWS, self._hear)
-
-    def _hear(self, _body: bytes, _version: int) -> None:
-        with suppress(PaytmLabError):  # the next look of those every few seconds may do better
-            self._lists.load()
+        coordination.watch_document(NEWS, lambda _body, _version: self.on_news())
 
     def tell(self) -> None:
         """That it fails is logged and no more: the change is stored already."""
@@ -193,7 +189,7 @@ class ListNews:
                 found = self._coordination.read_document(NEWS)
                 try:
                     self._coordination.write_document(
-                        NEWS, b"", None if found is None else found[1]
+                        NEWS, b"changed", None if found is None else found[1]
                     )
                     return
                 except Conflict:

@@ -163,7 +163,7 @@ class System:
         self.models = ModelRegistry()
         self.fraud_lists = FraudLists(self.wide, self.clock)
         self.fraud_lists.load()
-        self.list_news = ListNews(self.coordination, self.fraud_lists)
+        self.list_news = ListNews(self.coordination)
         self.routes = RouteCache(self.cache)
         self.rule_book = open_rules(settings, self.coordination, self.wide, self.clock)
         self.scorer = Scorer(self.rule_book.rules, self.cache, self.models, self.fraud_lists)
@@ -281,7 +281,9 @@ class System:
             self._relay_workers = relay_workers(self.relay_round, one_each, RELAY_IDLE_S)
             self.workers += dict.fromkeys(self._relay_workers.values())
             self.workers.append(Worker("health", self.health.step, HEALTH_IDLE_S))
-        self.workers.append(Worker("fraud lists", self._read_lists, FRAUD_LISTS_IDLE_S))
+        lists = Worker("fraud lists", self._read_lists, FRAUD_LISTS_IDLE_S)
+        self.list_news.on_news = lists.wake
+        self.workers.append(lists)
         self.workers.append(Worker("housekeeping", self.housekeeping.step, HOUSEKEEPING_IDLE_S))
         for group in self._groups_here:
             step = partial(self.runners[group].step, POLL_S)

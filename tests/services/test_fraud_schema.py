@@ -8,13 +8,14 @@ from itertools import product
 
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, assume, given, settings
 from schemathesis import GenerationMode
 
 from paytm_lab.web.scopes import ADMIN, REVIEW
 from tests.services.fraud_world import FraudWorld
 
 EXAMPLES = 25
+NOT_SENT: list[object] = [None, [], {}, [None]]  # what is left out of a URL is no mistake in it
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +46,7 @@ def test_it_answers_as_it_describes(world: FraudWorld) -> None:
             suppress_health_check=list(HealthCheck),
         )
         def check(case: schemathesis.Case) -> None:
+            assume(all(value not in NOT_SENT for value in (case.query or {}).values()))
             said = case.call_and_validate(headers=headers)
             answered[f"{case.method} {case.path}"][said.status_code] += 1
 
