@@ -17,7 +17,7 @@ from tests.waiting import until
 SCOPE_SETS: list[tuple[str, ...]] = [(), *((scope,) for scope in ALL), ALL]
 STAFF = {REVIEW, ADMIN}
 ANYBODY = {"", *ALL}
-OPEN_TO_ALL = {"/health", "/ready", "/metrics"}
+OPEN_TO_ALL = {"/health", "/live", "/ready", "/metrics"}
 
 
 @pytest.fixture(scope="module")
