@@ -4,16 +4,14 @@ paise; times are RFC 3339 UTC.
 
 from __future__ import annotations
 
-import re
-from datetime import date
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 SCORES_MAX = 500
 _TEXT_MAX = 256  # longer ones are no ids and no amounts; the ledger's own words say why
 YEAR_S = 365 * 86_400
-_VERSION_MAX = 2**53
+VERSION_MAX = 2**53
 
 # What is described more closely than it is checked here: the ledger's own words say what is wrong.
 _USER_ID = r"^(?!system:)[^\u0000-\u001f\u007f-\u009f]{1,64}$"
@@ -23,7 +21,6 @@ _PAYMENT_ID = (
 )
 UserId = Annotated[str, Field(max_length=_TEXT_MAX, json_schema_extra={"pattern": _USER_ID})]
 Amount = Annotated[str, Field(max_length=_TEXT_MAX, json_schema_extra={"pattern": _AMOUNT})]
-_DAY = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
 PATTERN_OF_USER_ID = {"pattern": _USER_ID}
 PATTERN_OF_PAYMENT_ID = {"pattern": _PAYMENT_ID}
 Said = Literal["allow", "review", "block"]
@@ -87,7 +84,7 @@ class RuleValues(Strict):
 
 class RulesBody(Strict):
     version: int = Field(
-        ge=1, le=_VERSION_MAX, description="Of the rules that this is a change of.", examples=[1]
+        ge=1, le=VERSION_MAX, description="Of the rules that this is a change of.", examples=[1]
     )
     rules: RuleValues
     reason: Reason = Field(examples=["festival week"])
@@ -96,42 +93,6 @@ class RulesBody(Strict):
 class ListedBody(Strict):
     listed: bool = Field(description="Put on the list, or taken off.")
     reason: Reason = Field(examples=["reported by three payers"])
-
-
-class Page(BaseModel):
-    """Of a query: words that are not described are no words of it."""
-
-    model_config = ConfigDict(extra="forbid")
-
-
-class UserQuery(Page):
-    user: UserId
-    limit: int = Field(50, ge=1, le=500)
-
-
-class HistoryQuery(Page):
-    before: int | None = Field(
-        None, ge=1, le=_VERSION_MAX, description="Only versions below this one."
-    )
-    limit: int = Field(50, ge=1, le=500)
-
-
-class ListQuery(Page):
-    after: str = Field("", max_length=_TEXT_MAX, description="Only ids that come after this one.")
-    limit: int = Field(100, ge=1, le=1_000)
-
-
-class DayQuery(Page):
-    day: date | None = Field(None, description="In UTC; today if left.", examples=["2026-01-31"])
-    limit: int = Field(100, ge=1, le=1_000)
-
-    @field_validator("day", mode="before")
-    @classmethod
-    def _written_as_a_day(cls, text: object) -> object:
-        """Numbers are days too, as seconds since 1970, where nobody forbids it."""
-        if isinstance(text, str) and not _DAY.fullmatch(text):
-            raise ValueError("write it as 2026-01-31")
-        return text
 
 
 # -- what is answered ------------------------------------------------------------------------------

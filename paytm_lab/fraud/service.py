@@ -26,6 +26,7 @@ from paytm_lab.web.problems import declared
 from paytm_lab.web.tokens import Caller
 
 NAME = "fraud"
+FLAGGED_MAX = 500
 _DOCS = """
 Payments are scored as they are posted (gate `after`), or before (gate `before`): `allow`, `review`
 or `block`, once each. `POST /score` says what would be decided about a payment that nobody makes:
@@ -157,14 +158,17 @@ def _decisions(service: Service) -> APIRouter:
         summary="A user's last score, and what was flagged of theirs",
     )
     async def of_user(
-        query: Annotated[models.UserQuery, Query()],
+        user: Annotated[
+            str, Query(max_length=256, json_schema_extra=dict(models.PATTERN_OF_USER_ID))
+        ],
         response: Response,
+        limit: Annotated[int, Query(ge=1, le=FLAGGED_MAX)] = 50,
         caller: Caller = somebody,
     ) -> Response:
         """Your own, or anybody's for reviewers and admins; to others the user does not exist."""
-        require_user_id(query.user)
+        require_user_id(user)
         return await service.said(
-            partial(reading.user_decisions, parts, caller, query.user, query.limit),
+            partial(reading.user_decisions, parts, caller, user, limit),
             dict(response.headers),
         )
 

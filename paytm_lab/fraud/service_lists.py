@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import date
 from functools import partial
 from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
+from paytm_lab.core.errors import BadInput
 from paytm_lab.core.ids import require_user_id
 from paytm_lab.fraud import models, reading
 from paytm_lab.fraud.lists import day_of
@@ -15,6 +17,7 @@ from paytm_lab.fraud.service_common import Service, UserId
 from paytm_lab.web.problems import declared
 from paytm_lab.web.tokens import Caller
 
+PAGE_MAX = 1_000
 _READ = declared(HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 
 
@@ -37,13 +40,16 @@ def _add_reading(router: APIRouter, service: Service) -> None:
     )
     async def users(
         list_name: models.ListName,
-        query: Annotated[models.ListQuery, Query()],
         response: Response,
+        after: Annotated[
+            str, Query(max_length=256, description="Only ids that come after this one.")
+        ] = "",
+        limit: Annotated[int, Query(ge=1, le=PAGE_MAX)] = 100,
         caller: Caller = staff,
     ) -> Response:
         """As this process judges by it; changes made elsewhere are there within seconds."""
         return await service.said(
-            partial(reading.list_page, parts, list_name, query.after, query.limit),
+            partial(reading.list_page, parts, list_name, after, limit),
             dict(response.headers),
         )
 
@@ -55,13 +61,21 @@ def _add_reading(router: APIRouter, service: Service) -> None:
     )
     async def changes(
         list_name: models.ListName,
-        query: Annotated[models.DayQuery, Query()],
         response: Response,
+        day: Annotated[
+            str,
+            Query(
+                max_length=32,
+                description="In UTC, as 2026-01-31; today if left.",
+                json_schema_extra={"format": "date"},
+            ),
+        ] = "",
+        limit: Annotated[int, Query(ge=1, le=PAGE_MAX)] = 100,
         caller: Caller = staff,
     ) -> Response:
-        day = query.day.isoformat() if query.day else day_of(parts.clock.now_us())
+        wanted = _day(day) if day else day_of(parts.clock.now_us())
         return await service.said(
-            partial(reading.list_changes, parts, list_name, day, query.limit),
+            partial(reading.list_changes, parts, list_name, wanted, limit),
             dict(response.headers),
         )
 
@@ -106,3 +120,13 @@ def _add_users(router: APIRouter, service: Service) -> None:
                 caller.user_id,
             )
         )  # fmt: skip
+
+
+def _day(text: str) -> str:
+    """The same text, if it is a day as 2026-01-31; BadInput otherwise."""
+    try:
+        if date.fromisoformat(text).isoformat() == text:
+            return text
+    except ValueError:
+        pass
+    raise BadInput(f"{text!r:.80} is not a day", place="day", remedy="Write it as 2026-01-31.")

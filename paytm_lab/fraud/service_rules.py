@@ -15,6 +15,7 @@ from paytm_lab.fraud.service_common import Service
 from paytm_lab.web.problems import declared
 from paytm_lab.web.tokens import Caller
 
+HISTORY_MAX = 500
 _READ = declared(HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 
 
@@ -57,12 +58,16 @@ def make_router(service: Service) -> APIRouter:
         summary="Every version of the rules: who made it, when and why",
     )
     async def history(
-        query: Annotated[models.HistoryQuery, Query()],
         response: Response,
+        before: Annotated[
+            int | None,
+            Query(ge=1, le=models.VERSION_MAX, description="Only versions below this one."),
+        ] = None,
+        limit: Annotated[int, Query(ge=1, le=HISTORY_MAX)] = 50,
         caller: Caller = staff,
     ) -> Response:
         return await service.said(
-            partial(reading.rules_history, parts, query.before, query.limit), dict(response.headers)
+            partial(reading.rules_history, parts, before, limit), dict(response.headers)
         )
 
     return router
