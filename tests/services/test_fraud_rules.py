@@ -215,12 +215,11 @@ CHILD = """
 import sys, time
 from pathlib import Path
 from paytm_lab import Lab
+from tests.waiting import until
 with Lab(data=Path(sys.argv[1]), relay=False, consumers=()) as lab:
     scorer = lab.system.scorer
     print(scorer.settings.version, flush=True)
-    until = time.monotonic() + 30
-    while scorer.settings.version == 1 and time.monotonic() < until:
-        time.sleep(0.002)
+    until(lambda: scorer.settings.version > 1)
     print(time.monotonic(), scorer.settings.velocity_limit, flush=True)
 """
 
