@@ -144,8 +144,10 @@ class Settings(ServerSettings, ServiceSettings):
         description="What becomes of a payment while the scorer cannot answer.",
     )
     review_score: float = Field(
-        0.7, ge=0, le=1, description="Score from which a payment goes to review."
-    )
+        0.7, ge=0, le=1,
+        description="Score from which a payment goes to review. It and the next two are a lab's"
+        " first rules; persons change them at the fraud service.",
+    )  # fmt: skip
     velocity_limit: Count = Field(
         30, description="Payments of one sender within the window; the next one is blocked."
     )

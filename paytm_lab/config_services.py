@@ -20,6 +20,7 @@ class ServiceSettings(BaseSettings):
         description="The address that services listen on; others than this machine need another.",
     )
     auth_port: int = Field(8001, ge=1, le=65_535, description="Port of the auth service.")
+    fraud_port: int = Field(8003, ge=1, le=65_535, description="Port of the fraud service.")
     shard_manager_port: int = Field(8006, ge=1, le=65_535, description="Port of the shard manager.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="The least that services write to their log."

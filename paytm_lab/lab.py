@@ -221,10 +221,10 @@ class Lab:
     @cached_property
     def charts(self) -> Charts:
         """The charts of this profile: ``lab.charts.shard_balance(run)``."""
-        # Plotly takes longer to import than a small lab takes to open.
-        from paytm_lab.reporting.charts import Charts
+        from paytm_lab.reporting.charts import Charts  # with Plotly, which takes long to import
 
-        return Charts(self.profile, self.settings.review_score)
+        rules = self._system.scorer.settings if self._system is not None else self.settings
+        return Charts(self.profile, rules.review_score)
 
     def _note_crash(self, point: str) -> None:
         self.crashed_at = point

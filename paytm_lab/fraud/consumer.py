@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -26,7 +26,7 @@ from paytm_lab.core.events import (
 from paytm_lab.core.fraud import Candidate, Decision
 from paytm_lab.core.ids import event_id
 from paytm_lab.fraud.scorer import Scored, Scorer
-from paytm_lab.fraud.tables import FEATURES
+from paytm_lab.fraud.tables import FEATURES, FLAGGED
 from paytm_lab.messaging.worker import Trouble
 from paytm_lab.ports.cache import Cache
 from paytm_lab.ports.event_log import EventLog, Message, Record
@@ -63,6 +63,7 @@ class FraudConsumer:
     ``scorer_down``: the least decision where the scorer is Unavailable (``review`` or ``allow``).
     Raises what the wide store and the log raise; then nothing of the batch counts as handled.
     ``counters``: scored, gate_decided, repeated, scorer_down, cache_failed, and one per decision.
+    ``on_decided`` is told the rows that were stored for the first time.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class FraudConsumer:
         score_ttl_s: float = SCORE_TTL_S,
     ) -> None:
         self.counters: Counter[str] = Counter()
+        self.on_decided: Callable[[Sequence[Row]], None] = lambda rows: None
         self._scorer = scorer
         self._store = wide_store
         self._cache = cache
@@ -97,6 +99,9 @@ class FraudConsumer:
             self._store.upsert(FEATURES, fresh)
         self._count(fresh, len(stored))
         rows = [*stored.values(), *fresh]
+        flagged = [_flagged(row) for row in rows if row["decision"] in _ANSWER_TO]
+        if flagged:
+            self._store.upsert(FLAGGED, flagged)
         self._remember_scores(rows)
         self._log.append(_messages(rows, events))
 
@@ -113,6 +118,7 @@ class FraudConsumer:
         self.counters["gate_decided"] += sum(row["gate"] == "before" for row in fresh)
         self.counters["scored"] += sum(row["gate"] == "after" for row in fresh)
         self.counters["repeated"] += repeated
+        self.on_decided(fresh)
 
     def _score(self, payments: Sequence[PaymentData]) -> list[Scored]:
         if not payments:
@@ -178,6 +184,16 @@ def _row(data: PaymentData, scored: Scored, now_us: int) -> Row:
         "at_us": data.at_us,
         "scored_at_us": now_us,
         "gate": "after",
+        "rules_version": scored.rules_version,
+    }
+
+
+def _flagged(row: Row) -> Row:
+    return {
+        "user_id": row["user_id"],
+        "newest_first": -row["at_us"],
+        "payment_id": row["payment_id"],
+        "decision": row["decision"],
     }
 
 
@@ -196,6 +212,7 @@ def _gated_row(data: PaymentData, now_us: int) -> Row:
         "at_us": data.at_us,
         "scored_at_us": now_us,
         "gate": "before",
+        "rules_version": 0,
     }
 
 

@@ -16,13 +16,15 @@ class RuleSettings(msgspec.Struct, frozen=True):
     on a human looks.
 
     More than ``velocity_limit`` payments of one sender within ``velocity_window_s`` seconds of
-    business time block.
+    business time block. ``version``: which rules of the lab's book these are, from 1; 0 for rules
+    that are in no book.
     """
 
     certain_paise: int = 1_000_000
     review_score: float = 0.7
     velocity_limit: int = 30
     velocity_window_s: float = 60.0
+    version: int = 0
 
     def __post_init__(self) -> None:
         for name in ("certain_paise", "velocity_limit", "velocity_window_s"):

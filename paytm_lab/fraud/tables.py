@@ -6,12 +6,15 @@ from paytm_lab.ports.wide_store import WideTable
 
 FEATURES = "features"
 LISTS = "fraud_lists"
+FLAGGED = "fraud_flagged"
+RULE_CHANGES = "fraud_rule_changes"
+LIST_CHANGES = "fraud_list_changes"
 
 WIDE_TABLES: tuple[WideTable, ...] = (
     # One row per scored payment: what was known, and the answer. The row is the answer for good.
     # ``gate``: 'before' when the decision came with the event, 'after' when it was made on reading
     # it. ``velocity_count`` is -1 where nothing was counted; ``model_score`` is -1 where no model
-    # was asked.
+    # was asked; ``rules_version`` is 0 or null where it is not known which rules judged.
     WideTable(
         FEATURES,
         ("payment_id",),
@@ -30,6 +33,20 @@ WIDE_TABLES: tuple[WideTable, ...] = (
             "at_us": "bigint",
             "scored_at_us": "bigint",
             "gate": "text",
+            "rules_version": "bigint",
+        },
+    ),
+    # The decisions about a sender's payments that were not "allow", the newest first
+    # (``newest_first`` is the payment's ``at_us`` with a minus). What each was is in ``features``.
+    WideTable(
+        FLAGGED,
+        ("user_id",),
+        ("newest_first", "payment_id"),
+        {
+            "user_id": "text",
+            "newest_first": "bigint",
+            "payment_id": "text",
+            "decision": "text",
         },
     ),
     # ``list``: 'frozen' or 'mule'; ``listed``: 1, or 0 once taken off (the row stays as history).
@@ -43,6 +60,34 @@ WIDE_TABLES: tuple[WideTable, ...] = (
             "listed": "bigint",
             "note": "text",
             "changed_at_us": "bigint",
+            "changed_by": "text",
+        },
+    ),
+    # Every version of the rules, never written twice. ``book``: 'rules'; ``newest_first``: the
+    # version with a minus; ``change``: a rule_book.Change as JSON.
+    WideTable(
+        RULE_CHANGES,
+        ("book",),
+        ("newest_first",),
+        {"book": "text", "newest_first": "bigint", "change": "text"},
+    ),
+    # Every change of a list, twice: under its day ('day:2026-01-31', UTC) and under its user
+    # ('user:asha'). ``newest_first``: its time in microseconds with a minus; ``listed``: 1 put on,
+    # 0 taken off; ``was``: the same, before.
+    WideTable(
+        LIST_CHANGES,
+        ("list", "part"),
+        ("newest_first", "change_id"),
+        {
+            "list": "text",
+            "part": "text",
+            "newest_first": "bigint",
+            "change_id": "text",
+            "user_id": "text",
+            "was": "bigint",
+            "listed": "bigint",
+            "changed_by": "text",
+            "note": "text",
         },
     ),
 )

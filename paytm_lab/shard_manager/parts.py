@@ -30,7 +30,7 @@ class TimelineStep(NamedTuple):
 
 class Parts(NamedTuple):
     """``steps``: collects what every part wrote about one payment, by time. ``on_state``: tells the
-    fraud side an account's new state. ``checks``: what /ready asks, by name.
+    fraud side an account's new state, and who gave it that. ``checks``: what /ready asks, by name.
     """
 
     engine: TransferEngine
@@ -42,5 +42,5 @@ class Parts(NamedTuple):
     clock: Clock
     cache: Cache
     steps: Callable[[bytes], Sequence[TimelineStep]]
-    on_state: Callable[[str, str], None]
+    on_state: Callable[[str, str, str], None]
     checks: Mapping[str, Callable[[], object]]

@@ -133,7 +133,7 @@ def _add_freezing(router: APIRouter, service: Service) -> None:
     keeper: Any = Depends(service.callers.who(ADMIN, REVIEW, moves_money=True))
     parts = service.parts
 
-    async def set_state(user_id: str, state: str) -> Response:
+    async def set_state(user_id: str, state: str, caller: Caller) -> Response:
         require_user_id(user_id)
         # An account that is not there is a 404, as everywhere.
         await service.reads_of_user(user_id).run(reading.account_view, parts, user_id)
@@ -144,7 +144,7 @@ def _add_freezing(router: APIRouter, service: Service) -> None:
         if outcome.reason:
             raise Conflict(f"the account is {outcome.status} for good", place=user_id)
         try:
-            await service.work.run(parts.on_state, user_id, state)
+            await service.work.run(parts.on_state, user_id, state, caller.user_id)
         except PaytmLabError as error:
             # The ledger is the authority, and it knows; the scorer learns of it with the next.
             _logger.warning("the fraud side was not told of a freeze: %s", error)
@@ -161,7 +161,7 @@ def _add_freezing(router: APIRouter, service: Service) -> None:
     ) -> Response:
         """Debits and captures (with `credits_too`, credits) are refused; refunds still apply."""
         both = body is not None and body.credits_too
-        return await set_state(user_id, "frozen_all" if both else "frozen")
+        return await set_state(user_id, "frozen_all" if both else "frozen", caller)
 
     @router.post(
         "/accounts/{user_id}/unfreeze",
@@ -170,4 +170,4 @@ def _add_freezing(router: APIRouter, service: Service) -> None:
         summary="Let a frozen account pay again",
     )
     async def unfreeze(user_id: Segment, caller: Caller = keeper) -> Response:
-        return await set_state(user_id, "active")
+        return await set_state(user_id, "active", caller)

@@ -117,7 +117,7 @@ def _page(lab: Lab, run: RunResult, verdict: Any) -> RunData:
         events=run.events,
         posting_s=run.posting_s,
         drained_s=run.drained_s,
-        review_threshold=lab.settings.review_score,
+        review_threshold=lab.system.scorer.settings.review_score,
         facts={name.replace("_", " "): str(value) for name, value in run.notes.items()}
         | servers_measured(lab),
     )

@@ -5,12 +5,15 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from prometheus_client import CollectorRegistry
+
 from paytm_lab.fraud.lists import FROZEN
 from paytm_lab.reporting.steps import steps_of
 from paytm_lab.shard_manager import service
 from paytm_lab.shard_manager.parts import Parts, TimelineStep
 from paytm_lab.web.app import Application
 from paytm_lab.web.metrics import Metrics
+from paytm_lab.wiring.fraud_service import gate_checks
 from paytm_lab.wiring.system import System
 
 if TYPE_CHECKING:
@@ -18,15 +21,13 @@ if TYPE_CHECKING:
 
 
 def shard_manager_service(services: Services) -> Application:
-    return service.make_service(
-        shard_manager_parts(services.system),
-        services.callers,
-        Metrics("shard_manager"),
-        services.settings,
-    )
+    metrics = Metrics("shard_manager")
+    parts = shard_manager_parts(services.system, metrics.registry)
+    return service.make_service(parts, services.callers, metrics, services.settings)
 
 
-def shard_manager_parts(system: System) -> Parts:
+def shard_manager_parts(system: System, registry: CollectorRegistry) -> Parts:
+    """``registry``: where the fraud gate's failures are counted."""
     return Parts(
         system.engine,
         system.databases,
@@ -38,7 +39,7 @@ def shard_manager_parts(system: System) -> Parts:
         system.cache,
         partial(_steps, system),
         partial(_tell_of_state, system),
-        system.checks(),
+        system.checks() | gate_checks(system, registry),
     )
 
 
@@ -51,7 +52,8 @@ def _steps(system: System, payment_id: bytes) -> list[TimelineStep]:
     ]
 
 
-def _tell_of_state(system: System, user_id: str, state: str) -> None:
+def _tell_of_state(system: System, user_id: str, state: str, by: str) -> None:
     lists = system.fraud_lists
     change = lists.add if state in ("frozen", "frozen_all") else lists.remove
-    change(FROZEN, [user_id])
+    change(FROZEN, [user_id], f"the account is {state}", by)
+    system.list_news.tell()

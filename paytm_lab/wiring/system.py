@@ -25,9 +25,8 @@ from paytm_lab.core.events import Topic
 from paytm_lab.core.fraud import Decision
 from paytm_lab.core.ids import PaymentIds
 from paytm_lab.fraud.consumer import FraudConsumer
-from paytm_lab.fraud.lists import FROZEN, FraudLists
+from paytm_lab.fraud.lists import FROZEN, FraudLists, ListNews
 from paytm_lab.fraud.registry import ModelRegistry
-from paytm_lab.fraud.rules import RuleSettings
 from paytm_lab.fraud.scorer import Scorer
 from paytm_lab.fraud.tables import FEATURES
 from paytm_lab.fraud.tables import WIDE_TABLES as FRAUD_TABLES
@@ -59,6 +58,7 @@ from paytm_lab.ports.shard_database import ShardMeta
 from paytm_lab.routing.route_cache import RouteCache
 from paytm_lab.routing.shard_map import Router, ShardMap, load, load_or_create
 from paytm_lab.shard_manager.fraud_answers import FraudAnswers
+from paytm_lab.wiring.fraud_rules import open_rules
 from paytm_lab.wiring.stores import Stores, open_coordination, open_stores
 
 WIDE_TABLES = (*FRAUD_TABLES, *ANALYTICS_TABLES, *NOTIFICATION_TABLES)
@@ -160,16 +160,14 @@ class System:
             )
             for shard, database in self.databases.items()
         }
-        rules = RuleSettings(
-            review_score=settings.review_score,
-            velocity_limit=settings.velocity_limit,
-            velocity_window_s=settings.velocity_window_s,
-        )
         self.models = ModelRegistry()
         self.fraud_lists = FraudLists(self.wide, self.clock)
         self.fraud_lists.load()
+        self.list_news = ListNews(self.coordination)
         self.routes = RouteCache(self.cache)
-        self.scorer = Scorer(rules, self.cache, self.models, self.fraud_lists)
+        self.rule_book = open_rules(settings, self.coordination, self.wide, self.clock)
+        self.scorer = Scorer(self.rule_book.rules, self.cache, self.models, self.fraud_lists)
+        self.rule_book.follow(self.scorer.use)
         self.engine = TransferEngine(
             self.router,
             self.writers,
@@ -227,7 +225,9 @@ class System:
         self.notifications = NotificationConsumer(
             self.wide, every_kind(self.channel), self.log, self.clock
         )
-        self.fraud_answers = FraudAnswers(self.reviews, partial(self.fraud_lists.add, FROZEN))
+        self.fraud_answers = FraudAnswers(
+            self.reviews, partial(self.fraud_lists.add, FROZEN, note="blocked")
+        )
         handlers: dict[str, Handler] = {
             "analytics": self.analytics,
             "notifications": self.notifications,
@@ -281,7 +281,9 @@ class System:
             self._relay_workers = relay_workers(self.relay_round, one_each, RELAY_IDLE_S)
             self.workers += dict.fromkeys(self._relay_workers.values())
             self.workers.append(Worker("health", self.health.step, HEALTH_IDLE_S))
-        self.workers.append(Worker("fraud lists", self._read_lists, FRAUD_LISTS_IDLE_S))
+        lists = Worker("fraud lists", self._read_lists, FRAUD_LISTS_IDLE_S)
+        self.list_news.on_news = lists.wake
+        self.workers.append(lists)
         self.workers.append(Worker("housekeeping", self.housekeeping.step, HOUSEKEEPING_IDLE_S))
         for group in self._groups_here:
             step = partial(self.runners[group].step, POLL_S)

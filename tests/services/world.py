@@ -52,7 +52,9 @@ class Signer:
         x = base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
         jwk = {"kty": "OKP", "crv": "Ed25519", "x": x, "kid": KID, "alg": ALGORITHM, "use": "sig"}
         body = msgspec.json.encode({"keys": [jwk]})
-        lab.system.coordination.write_document(KEYS_DOCUMENT, body, None)
+        coordination = lab.system.coordination
+        found = coordination.read_document(KEYS_DOCUMENT)
+        coordination.write_document(KEYS_DOCUMENT, body, None if found is None else found[1])
 
     def token(self, user: str, *scopes: str) -> str:
         now, session = int(time.time()), uuid.uuid4().hex
@@ -85,9 +87,9 @@ class World:
         self.exits.callback(self.checker.close)
         pool = BoundedPool("tokens", 4, 256)
         self.exits.callback(pool.close)
-        self.parts = shard_manager_parts(system)
         callers = Callers(self.checker, pool)
         self.metrics = Metrics("shard_manager")
+        self.parts = shard_manager_parts(system, self.metrics.registry)
         self.app = make_service(self.parts, callers, self.metrics, self.lab.settings)
         self.loop = asyncio.Runner()
         self.exits.callback(self.loop.close)

@@ -15,7 +15,7 @@ from paytm_lab.fraud.consumer import FraudConsumer
 from paytm_lab.fraud.lists import MULE, FraudLists
 from paytm_lab.fraud.rules import RuleSettings
 from paytm_lab.fraud.scorer import Scorer
-from paytm_lab.fraud.tables import FEATURES
+from paytm_lab.fraud.tables import FEATURES, FLAGGED
 from paytm_lab.ports.event_log import Message, Record
 from tests.unit.consumer_world import (
     START_US,
@@ -208,7 +208,9 @@ def test_a_crash_at_any_call_changes_no_answer(tmp_path: Path) -> None:
         assert set(found) == ids, where
         # Repeated events are the same to the byte, or a reader could see two answers.
         assert {len(bodies) for bodies in found.values()} == {1}, where
-    calls = ["fetch", "count_window", "upsert", "set_many", "append"]
+        flagged = {row["payment_id"]: row["decision"] for row in world.real_store.scan(FLAGGED)}
+        assert flagged == {p: d for p, (d, _) in rows.items() if d != "allow"}, where
+    calls = ["fetch", "count_window", "upsert", "upsert", "set_many", "append"]
     assert points == [f"before {c}" for c in calls] + [f"after {c}" for c in calls]
 
 

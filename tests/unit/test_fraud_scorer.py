@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Iterator
 
@@ -183,3 +184,52 @@ def test_after_posting_counts_follow_business_time_whatever_the_order(scorer: Sc
             c.payment_id for c, s in zip(mixed, scored, strict=True) if s.verdict.rule == "velocity"
         ]
         assert sorted(blocked) == ["payment-5", "payment-6", "payment-7"]
+
+
+def test_a_preview_counts_nothing_and_says_what_would_be(
+    scorer: Scorer, clock: SimulatedClock
+) -> None:
+    for number in range(5):
+        now_us = number * SECOND_US
+        (preview,) = scorer.preview([candidate(100, at_us=now_us)])
+        assert (preview.verdict.decision, preview.facts.velocity_count) == ("allow", number + 1)
+        assert decisions(scorer.decide([candidate(number, at_us=now_us)])) == ["allow"]
+    previews = scorer.preview([candidate(n, at_us=5 * SECOND_US) for n in range(200, 240)])
+    assert {(p.verdict.rule, p.facts.velocity_count) for p in previews} == {("velocity", 6)}
+    # What it would be at another time, and for another sender.
+    later, other = scorer.preview(
+        [candidate(300, at_us=63 * SECOND_US), candidate(301, sender="other", at_us=SECOND_US)]
+    )
+    assert (later.facts.velocity_count, other.facts.velocity_count) == (2, 1)
+    assert scorer.preview([]) == []
+
+
+class ChangesRules:
+    """A cache that has the rules changed whenever it is asked."""
+
+    def __init__(self, inner: EmbeddedCache) -> None:
+        self._inner = inner
+        self.scorer: Scorer | None = None
+        self.limits = itertools.cycle([1, 1_000])
+
+    def __getattr__(self, name: str) -> object:
+        if self.scorer is not None:
+            limit = next(self.limits)
+            self.scorer.use(RuleSettings(velocity_limit=limit, version=limit))
+        return getattr(self._inner, name)
+
+
+def test_one_call_judges_by_one_version_of_the_rules(cache: EmbeddedCache) -> None:
+    changing = ChangesRules(cache)
+    first = RuleSettings(velocity_limit=5, version=5)
+    scorer = changing.scorer = Scorer(first, changing)  # type: ignore[arg-type]
+    for number in range(0, 200, 10):
+        batch = [candidate(number + n, sender=f"s-{number}", at_us=n) for n in range(10)]
+        scored = scorer.score(batch)
+        assert len({each.rules_version for each in scored}) == 1
+        passed = sum(each.verdict.decision == "allow" for each in scored)
+        assert passed == min(10, scored[0].rules_version)
+        batch = [candidate(number + n, sender=f"d-{number}", at_us=n) for n in range(10)]
+        passed = decisions(scorer.decide(batch)).count("allow")
+        assert passed == len(cache.arrivals(f"fraud:velocity:d-{number}", -1))
+        assert passed in (1, 10)

@@ -1,0 +1,20 @@
+"""The lab's rule book, begun by its settings."""
+
+from __future__ import annotations
+
+from paytm_lab.config import Settings
+from paytm_lab.core.clock import Clock
+from paytm_lab.fraud.rule_book import RuleBook
+from paytm_lab.fraud.rules import RuleSettings
+from paytm_lab.ports.coordination import Coordination
+from paytm_lab.ports.wide_store import WideStore
+
+OF_SETTINGS = ("review_score", "velocity_limit", "velocity_window_s")
+
+
+def open_rules(
+    settings: Settings, coordination: Coordination, wide: WideStore, clock: Clock
+) -> RuleBook:
+    values = {name: getattr(settings, name) for name in OF_SETTINGS}
+    given = {name: value for name, value in values.items() if settings.source(name) != "default"}
+    return RuleBook(coordination, wide, clock, RuleSettings(**values), given)
