@@ -190,6 +190,7 @@ def test_requests_one_after_the_other_and_in_a_row(port: int) -> None:
         for _ in range(3):
             connection.sendall(request)
             assert read(connection) == (200, {"length": 3})
-        time.sleep(READ_S_MAX * 1.2)  # an idle connection is nobody's burden
-        connection.sendall(request)
+        with closing(connect(port)) as later:
+            assert read(later)[0] == 408, "so much time has passed"
+        connection.sendall(request)  # one that idles after an answer is nobody's burden
         assert read(connection) == (200, {"length": 3})
