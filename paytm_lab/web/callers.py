@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 from fastapi import Request, Response, Security
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBearer
 
 from paytm_lab.core.errors import Forbidden, Unauthenticated
 from paytm_lab.web.pool import BoundedPool
@@ -17,6 +17,13 @@ _bearer = HTTPBearer(
     auto_error=False,
     scheme_name="access token",
     description="The `access_token` of `POST /login` of the auth service.",
+)
+PAGE_COOKIE = "paytm_lab_session"
+_cookie = APIKeyCookie(
+    name=PAGE_COOKIE,
+    auto_error=False,
+    scheme_name="signed-in browser",
+    description="An access token in the cookie that `POST /session` sets.",
 )
 GetCaller = Callable[..., Awaitable[Caller]]
 
@@ -31,39 +38,60 @@ class Callers:
         self.checker = checker
         self._pool = pool
 
-    def who(self, *any_of: str, moves_money: bool = False) -> GetCaller:
+    def who(self, *any_of: str, moves_money: bool = False, page: bool = False) -> GetCaller:
         """Somebody who is logged in and has one of these scopes (none: whoever it is). Where money
         moves, the process must know which sessions have ended; a read goes on without, with a
-        Warning header.
+        Warning header. ``page``: the token may also come in ``PAGE_COOKIE``, to a GET alone, so
+        that no other site's form can act by it.
         """
-        checker, pool = self.checker, self._pool
 
         async def caller_of(
             response: Response,
             given: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
         ) -> Caller:
-            if given is None:
-                raise Unauthenticated(
-                    "an access token is needed",
-                    place="header.Authorization",
-                    remedy="Log in (POST /login of the auth service) and send it as a Bearer.",
-                )
-            token = given.credentials
-            caller = checker.known(token)
-            if caller is None:
-                caller = await pool.run(checker.check, token)
-            if moves_money:
-                checker.require_fresh()
-            elif not checker.is_fresh():
-                response.headers["Warning"] = STALE_WARNING
-            if any_of and caller.scopes.isdisjoint(any_of):
-                raise Forbidden(
-                    f"this needs the permission {' or '.join(any_of)}",
-                    remedy="Ask somebody with the permission admin for it.",
-                )
-            return caller
+            token = given.credentials if given else None
+            return await self._admitted(token, response, any_of, moves_money)
 
-        return caller_of
+        async def caller_of_page(
+            request: Request,
+            response: Response,
+            given: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
+            cookie: Annotated[str | None, Security(_cookie)],
+        ) -> Caller:
+            token = given.credentials if given else None
+            if token is None and request.method in ("GET", "HEAD"):
+                token = cookie
+            return await self._admitted(token, response, any_of, moves_money)
+
+        return caller_of_page if page else caller_of
+
+    async def caller_of_token(self, token: str) -> Caller:
+        """Unauthenticated for a token that does not count."""
+        caller = self.checker.known(token)
+        if caller is None:
+            caller = await self._pool.run(self.checker.check, token)
+        return caller
+
+    async def _admitted(
+        self, token: str | None, response: Response, any_of: tuple[str, ...], moves_money: bool
+    ) -> Caller:
+        if token is None:
+            raise Unauthenticated(
+                "an access token is needed",
+                place="header.Authorization",
+                remedy="Log in (POST /login of the auth service) and send it as a Bearer.",
+            )
+        caller = await self.caller_of_token(token)
+        if moves_money:
+            self.checker.require_fresh()
+        elif not self.checker.is_fresh():
+            response.headers["Warning"] = STALE_WARNING
+        if any_of and caller.scopes.isdisjoint(any_of):
+            raise Forbidden(
+                f"this needs the permission {' or '.join(any_of)}",
+                remedy="Ask somebody with the permission admin for it.",
+            )
+        return caller
 
 
 def address_of(request: Request) -> str:
