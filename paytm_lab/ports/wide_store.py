@@ -39,8 +39,19 @@ class WideStore(Protocol):
     def fetch(self, table: str, keys: Sequence[tuple[Any, ...]]) -> dict[tuple[Any, ...], Row]:
         """Rows by full primary key (partition then clustering values); absent keys are left out."""
 
-    def partition(self, table: str, key: tuple[Any, ...], rows_max: int = 10_000) -> list[Row]:
-        """Rows of one partition in clustering order."""
+    def partition(
+        self,
+        table: str,
+        key: tuple[Any, ...],
+        rows_max: int = 10_000,
+        after: tuple[Any, ...] = (),
+    ) -> list[Row]:
+        """Rows of one partition in clustering order; with ``after`` (a whole clustering key) only
+        those behind it.
+        """
+
+    def delete(self, table: str, keys: Sequence[tuple[Any, ...]]) -> None:
+        """Remove rows by full primary key; absent ones are no error. Durable when it returns."""
 
     def scan(self, table: str) -> Iterator[Row]:
         """All rows, in no order; for reports and audits, never on a hot path."""

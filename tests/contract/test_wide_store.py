@@ -160,6 +160,52 @@ def test_a_partition_comes_in_clustering_order(store: WideStore) -> None:
     assert store.partition("features", ("nobody",)) == []
 
 
+def test_a_partition_is_read_page_by_page(store: WideStore) -> None:
+    cells = [(h, k) for h in (2, 11, 30) for k in ("a", "b")]
+    rows = [{"shard": 1, "day": "monday", "hour": h, "kind": k, "total": h} for h, k in cells]
+    store.upsert("hours", [*rows, {**rows[0], "day": "sunday", "hour": 40}])
+    read: list[Row] = []
+    after: tuple[object, ...] = ()
+    while page := store.partition("hours", (1, "monday"), rows_max=2, after=after):
+        assert len(page) == 2
+        read += page
+        after = (page[-1]["hour"], page[-1]["kind"])
+    assert read == rows
+    assert store.partition("hours", (1, "monday"), after=(11, "aa")) == rows[3:]
+    store.upsert("events", [event("p", f"type{i}") for i in range(5)])
+    kinds = [r["type"] for r in store.partition("events", ("p",), 2, after=("type1",))]
+    assert kinds == ["type2", "type3"]
+    assert store.partition("events", ("p",), 0, after=("type1",)) == []
+    with pytest.raises(BadInput):
+        store.partition("hours", (1, "monday"), after=(11,))
+
+
+def test_deleted_rows_are_gone_and_others_stay(store: WideStore, make_wide_store: Make) -> None:
+    rows = [event(f"p{i}", kind) for i in range(300) for kind in ("a", "b")]
+    store.upsert("events", rows)
+    gone = [(r["payment_id"], r["type"]) for r in rows if r["payment_id"] < "p2"]
+    store.delete("events", [*gone, gone[0], ("nobody", "a")])
+    store.delete("events", [])
+    other = make_wide_store()
+    assert store.count("events") == other.count("events") == 600 - len(gone)
+    assert other.fetch("events", gone) == {}
+    assert other.partition("events", ("p100",)) == []
+    # What was removed can be there again, for the first time.
+    assert store.insert_if_absent("events", [event("p100", "a")]) == [True]
+    store.delete("events", [("p100", "a")])
+    store.upsert("events", [event("p100", "a", body="new")])
+    assert store.partition("events", ("p100",)) == [event("p100", "a", body="new")]
+    store.upsert("hours", [{"shard": 1, "day": "d", "hour": h, "kind": "k"} for h in (1, 2)])
+    store.delete("hours", [(1, "d", 1, "k")])
+    assert [r["hour"] for r in store.partition("hours", (1, "d"))] == [2]
+    for bad in (
+        lambda: store.delete("nowhere", [("p",)]),
+        lambda: store.delete("events", [("p",)]),
+    ):
+        with pytest.raises(BadInput):
+            bad()
+
+
 def test_a_scan_returns_every_row_while_others_write(store: WideStore) -> None:
     store.upsert("events", [event(f"p{i}") for i in range(2_500)])
     rows = store.scan("events")

@@ -42,6 +42,10 @@ def test_statements() -> None:
         'WHERE "shard" = ? AND "day" = ? AND ("hour", "kind") IN ?'
     )
     assert cql.select_partition(HOURS).endswith('WHERE "shard" = ? AND "day" = ? LIMIT ?')
+    assert cql.select_partition_after(HOURS).endswith(
+        'WHERE "shard" = ? AND "day" = ? AND ("hour", "kind") > (?, ?) LIMIT ?'
+    )
+    assert cql.delete(FEATURES) == 'DELETE FROM "paytm_style"."features" WHERE "id" = ?'
     assert "'replication_factor': 3}" in cql.create_keyspace("paytm_style", 3)
 
 

@@ -238,19 +238,47 @@ class EmbeddedWideStore:
             self._statements[table.name, "fetch", (), size] = sql
         return sql
 
-    def partition(self, table: str, key: tuple[Any, ...], rows_max: int = 10_000) -> list[Row]:
+    def partition(
+        self,
+        table: str,
+        key: tuple[Any, ...],
+        rows_max: int = 10_000,
+        after: tuple[Any, ...] = (),
+    ) -> list[Row]:
         declared = self._table(table)
         _require_keys(declared.partition_key, [key], self._place)
+        if after:
+            _require_keys(declared.clustering_key, [after], self._place)
         names = tuple(declared.columns)
         order = f" ORDER BY {_joined(declared.clustering_key)}" if declared.clustering_key else ""
         where = " AND ".join(f'"{name}" = ?' for name in declared.partition_key)
+        if after:
+            marks = ", ".join("?" * len(after))
+            where += f" AND ({_joined(declared.clustering_key)}) > ({marks})"
         sql = f'SELECT {_joined(names)} FROM "{declared.name}" WHERE {where}{order} LIMIT ?'
         if declared.as_json:
             sql = f"SELECT json_group_array(json_array({_joined(names)})) FROM ({sql})"
-        rows = self._query(sql, (*key, rows_max))
+        rows = self._query(sql, (*key, *after, max(0, rows_max)))
         if declared.as_json:
             rows = _decode_rows(rows[0][0])
         return [dict(zip(names, row, strict=True)) for row in rows]
+
+    def delete(self, table: str, keys: Sequence[tuple[Any, ...]]) -> None:
+        declared = self._table(table)
+        _require_keys(declared.key, keys, self._place)
+        if not keys:
+            return
+        with self._write_lock, _writing(self._writer, self._place):
+            for part in _parts(keys, len(declared.key)):
+                sql = self._statements.get((declared.name, "delete", (), len(part)))
+                if sql is None:
+                    values = _values(len(declared.key), len(part))
+                    sql = (
+                        f'DELETE FROM "{declared.name}"'
+                        f" WHERE ({_joined(declared.key)}) IN ({values})"
+                    )
+                    self._statements[declared.name, "delete", (), len(part)] = sql
+                self._writer.execute(sql, list(chain.from_iterable(part)))
 
     def scan(self, table: str) -> Iterator[Row]:
         declared = self._table(table)

@@ -111,6 +111,19 @@ def select_partition(table: Table) -> str:
     return _select(table, f" WHERE {where} LIMIT ?")
 
 
+def select_partition_after(table: Table) -> str:
+    where = " AND ".join(f'"{name}" = ?' for name in table.partition_key)
+    marks = ", ".join("?" * len(table.clustering_key))
+    return _select(
+        table, f" WHERE {where} AND ({_joined(table.clustering_key)}) > ({marks}) LIMIT ?"
+    )
+
+
+def delete(table: Table) -> str:
+    where = " AND ".join(f'"{name}" = ?' for name in table.key)
+    return f"DELETE FROM {table.full_name} WHERE {where}"
+
+
 def select_keys(table: Table) -> str:
     """Values: the partition's columns, or, where that is one, a list of partitions; then a list of
     the clustering columns.

@@ -148,8 +148,19 @@ class CassandraWideStore:
         if rows:
             self._session.run(self._batches(declared, _merged(declared, rows)))
 
-    def _batches(self, table: Table, rows: Iterable[Row]) -> list[BatchStatement]:
-        prepared = self._statement(table, cql.insert)
+    def delete(self, table: str, keys: Sequence[tuple[Any, ...]]) -> None:
+        declared = self._table(table)
+        cql.require_keys(declared, declared.key, keys, self._place)
+        for key in keys:
+            cql.require_partition(declared, key[: len(declared.partition_key)], self._place)
+        if keys:
+            rows = [dict(zip(declared.key, key, strict=True)) for key in dict.fromkeys(keys)]
+            self._session.run(self._batches(declared, rows, cql.delete))
+
+    def _batches(
+        self, table: Table, rows: Iterable[Row], text: Callable[[Table], str] = cql.insert
+    ) -> list[BatchStatement]:
+        prepared = self._statement(table, text)
         partitions: dict[_Partition, list[Any]] = {}
         for row in rows:
             partition = tuple(row[name] for name in table.partition_key)
@@ -260,14 +271,21 @@ class CassandraWideStore:
                 lookups += [_bound(prepared, [*p, *rest], self._place) for p in partitions]
         return lookups
 
-    def partition(self, table: str, key: tuple[Any, ...], rows_max: int = 10_000) -> list[Row]:
+    def partition(
+        self,
+        table: str,
+        key: tuple[Any, ...],
+        rows_max: int = 10_000,
+        after: tuple[Any, ...] = (),
+    ) -> list[Row]:
         declared = self._table(table)
         cql.require_keys(declared, declared.partition_key, [key], self._place)
+        if after:
+            cql.require_keys(declared, declared.clustering_key, [after], self._place)
         if rows_max <= 0:
             return []
-        statement = _bound(
-            self._statement(declared, cql.select_partition), [*key, rows_max], self._place
-        )
+        text = cql.select_partition_after if after else cql.select_partition
+        statement = _bound(self._statement(declared, text), [*key, *after, rows_max], self._place)
         names = tuple(declared.columns)
         rows = self._session.pages(statement, _SCAN_ROWS)
         return [dict(zip(names, row, strict=True)) for row in rows]
