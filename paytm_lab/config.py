@@ -167,7 +167,9 @@ class Settings(ServerSettings, ServiceSettings):
         2000, description="Records that one step of a consumer takes at most."
     )
     notification_channel: Literal["file", "console", "memory"] = Field(
-        "file", description="Where notifications go: a file per message, the console, or memory."
+        "file",
+        description="Where notifications go: files in the lab's folder, the console, or memory;"
+        " notification_email, _sms and _push choose otherwise for one kind.",
     )
 
     def __init__(self, **arguments: Any) -> None:

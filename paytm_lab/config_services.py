@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings
 
 DAY_S = 86_400
@@ -22,6 +23,9 @@ class ServiceSettings(BaseSettings):
     auth_port: int = Field(8001, ge=1, le=65_535, description="Port of the auth service.")
     fraud_port: int = Field(8003, ge=1, le=65_535, description="Port of the fraud service.")
     shard_manager_port: int = Field(8006, ge=1, le=65_535, description="Port of the shard manager.")
+    notification_port: int = Field(
+        8004, ge=1, le=65_535, description="Port of the notification service."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="The least that services write to their log."
     )
@@ -57,3 +61,63 @@ class ServiceSettings(BaseSettings):
     password_hash_passes: int = Field(
         2, ge=1, le=16, description="Passes that hashing a password by argon2id takes."
     )
+
+    # What carries notifications out
+    notification_email: Literal["", "file", "console", "memory", "smtp"] = Field(
+        "", description="Where emails go; empty: as notification_channel says."
+    )
+    notification_sms: Literal["", "file", "console", "memory", "http"] = Field(
+        "", description="Where SMS go; empty: as notification_channel says."
+    )
+    notification_push: Literal["", "file", "console", "memory", "http"] = Field(
+        "", description="Where push notifications go; empty: as notification_channel says."
+    )
+    notification_smtp_server: str = Field(
+        "localhost:587", max_length=300, pattern=r"^[^\s,]+:0*[1-9][0-9]{0,4}$",
+        description="The mail server, as host:port.",
+    )  # fmt: skip
+    notification_smtp_tls: Literal["starttls", "implicit", "none"] = Field(
+        "starttls", description="How the way to the mail server is encrypted."
+    )
+    notification_smtp_ca: Path | None = Field(
+        None, description="Authorities that sign the mail server's certificate; the system's else."
+    )
+    notification_smtp_user: str = Field(
+        "", max_length=255, description="Who logs in at the mail server; empty: nobody does."
+    )
+    notification_smtp_password: SecretStr | None = Field(
+        None, description="The password of notification_smtp_user."
+    )
+    notification_smtp_from: str = Field(
+        "paytm-lab@lab.invalid",
+        max_length=254,
+        pattern=r"^[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+$",
+        description="The address that emails come from.",
+    )
+    notification_smtp_timeout_s: float = Field(
+        10.0, gt=0, le=120, description="How long one answer of the mail server may take, seconds."
+    )
+    notification_http_url: str = Field(
+        "", max_length=2_000,
+        description="The provider of SMS and push: /sms or /push is added. Empty: the lab's own, in"
+        " the notification service.",
+    )  # fmt: skip
+    notification_http_secret: SecretStr | None = Field(
+        None, description="What requests to the provider are signed with; the lab's own else."
+    )
+    notification_http_timeout_s: float = Field(
+        5.0, gt=0, le=120, description="How long one answer of the provider may take, in seconds."
+    )
+    notification_attempts_max: int = Field(
+        8, ge=1, le=100,
+        description="Tries that a provider answers with 'not now' before a notification is given"
+        " up.",
+    )  # fmt: skip
+    notification_backoff_s: float = Field(
+        2.0, gt=0, le=600,
+        description="Wait after the first such try, in seconds; each next one is twice as long.",
+    )  # fmt: skip
+    notification_alert_users: str = Field(
+        "", max_length=2_000,
+        description="Users, by comma, who get system alerts, besides the operators' inbox.",
+    )  # fmt: skip

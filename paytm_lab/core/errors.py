@@ -30,7 +30,6 @@ PaytmLabError
 │   │   └── DuplicateKey        a unique key exists already
 │   ├── StorageFull             no space left
 │   └── StorageCorrupt          a file or table cannot be read
-├── DeliveryFailed              exit 1   a provider refused a notification; repeating is no help
 ├── NotebookFailed              exit 1   a cell raised or ran too long
 └── IntegrityError              exit 1   the data contradicts itself; never silently passed over
     ├── FingerprintMismatch     a leg found a row of its id with other contents
@@ -170,10 +169,6 @@ class OutcomeUnknown(PaytmLabError):
             remedy="Repeat with the same key; it never makes a second payment.",
         )
         self.payment_id = payment_id
-
-
-class DeliveryFailed(PaytmLabError):
-    code = "delivery_failed"
 
 
 class NotebookFailed(PaytmLabError):

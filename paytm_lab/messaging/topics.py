@@ -23,7 +23,7 @@ SHARD_MANAGER = "shard_manager"
 GROUPS: dict[str, tuple[str, ...]] = {
     FRAUD: (str(Topic.PAYMENT),),
     ANALYTICS: (str(Topic.PAYMENT), str(Topic.FRAUD)),
-    NOTIFICATIONS: (str(Topic.PAYMENT), str(Topic.FRAUD)),
+    NOTIFICATIONS: (str(Topic.PAYMENT), str(Topic.FRAUD), str(Topic.ANALYTICS)),
     SHARD_MANAGER: (str(Topic.FRAUD),),
 }
 """Consumer group -> the topics it reads."""

@@ -8,9 +8,10 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from enum import Enum
 from io import RawIOBase
 from pathlib import Path
-from typing import Protocol, TextIO
+from typing import NamedTuple, Protocol, TextIO
 
 import msgspec
 
@@ -36,9 +37,29 @@ class Outgoing(msgspec.Struct, frozen=True, gc=False):
     sent_us: int
 
 
+class Verdict(Enum):
+    """What a provider said: ``REFUSED`` for good, ``LATER`` for now; it was ``AWAY`` and never
+    asked; or it was asked and its answer is ``UNKNOWN``: it may have taken it.
+    """
+
+    TAKEN = "taken"
+    REFUSED = "refused"
+    LATER = "later"
+    AWAY = "away"
+    UNKNOWN = "unknown"
+
+
+class Answer(NamedTuple):
+    verdict: Verdict
+    why: str = ""
+
+
+TAKEN = Answer(Verdict.TAKEN)
+
+
 class Channel(Protocol):
-    def send(self, messages: Sequence[Outgoing]) -> list[str]:
-        """Hand all over, in order. For each: '' when the provider took it, else why it did not.
+    def send(self, messages: Sequence[Outgoing]) -> list[Answer]:
+        """Hand all over, in order, within a bounded time; one answer each.
 
         Raises core.errors.Unavailable when the provider cannot be reached at all; then it took none
         of them.
@@ -56,13 +77,13 @@ class MemoryChannel:
         self._messages_max = messages_max
         self.sent = 0
 
-    def send(self, messages: Sequence[Outgoing]) -> list[str]:
+    def send(self, messages: Sequence[Outgoing]) -> list[Answer]:
         with self._lock:
             self._messages.extend(messages)
             self.sent += len(messages)
             if len(self._messages) > 2 * self._messages_max:
                 del self._messages[: -self._messages_max]
-        return [""] * len(messages)
+        return [TAKEN] * len(messages)
 
     def messages(self, user_id: str | None = None) -> list[Outgoing]:
         """What was sent (to one user, or to all), oldest first."""
@@ -77,7 +98,7 @@ class ConsoleChannel:
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream
 
-    def send(self, messages: Sequence[Outgoing]) -> list[str]:
+    def send(self, messages: Sequence[Outgoing]) -> list[Answer]:
         stream = self._stream if self._stream is not None else sys.stderr
         try:
             stream.write(
@@ -91,7 +112,7 @@ class ConsoleChannel:
             raise Unavailable(
                 f"the console takes nothing: {error}", place="console channel"
             ) from error
-        return [""] * len(messages)
+        return [TAKEN] * len(messages)
 
 
 class FileChannel:
@@ -122,7 +143,7 @@ class FileChannel:
         self._files = 0
         self._encoder = msgspec.json.Encoder()
 
-    def send(self, messages: Sequence[Outgoing]) -> list[str]:
+    def send(self, messages: Sequence[Outgoing]) -> list[Answer]:
         if not messages:
             return []
         block = bytearray()
@@ -139,7 +160,7 @@ class FileChannel:
                 self._take_back()
                 raise _translated(error, self._directory) from error
             self._bytes += len(block)
-        return [""] * len(messages)
+        return [TAKEN] * len(messages)
 
     def close(self) -> None:
         with self._lock:

@@ -1,32 +1,41 @@
-"""Tells people what happened to their money: a messaging Handler on payment and fraud events.
+"""Tells people what happened to their money, and operators what happened to the lab: a messaging
+Handler on payment and fraud events, and on the health monitor's checks.
 
 Each notification is claimed durably, then sent, then recorded as sent, then announced in the log.
 Whatever crashes in between and comes again goes on from there; only a crash between the provider
-and the record can send one twice, which its row and the counters show.
+and the record can send one twice, which its row and the counters show. One that cannot be sent now
+(quiet hours, a provider that is busy or away) is recorded as waiting, and the sweeper sends it;
+one that is refused for good becomes a dead letter. Neither keeps others back.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from hashlib import blake2b
+from datetime import datetime
+from typing import NamedTuple
 
-import msgspec
+from msgspec.structs import replace
 
 from paytm_lab.core.clock import Clock
-from paytm_lab.core.errors import DeliveryFailed, PaytmLabError, StoreError, Unavailable
-from paytm_lab.core.events import (
-    EventType,
-    NotificationData,
-    Topic,
-    encode,
-    read_fraud_event,
-    read_payment_event,
-    wrap,
-)
-from paytm_lab.core.ids import SYSTEM_PREFIX, event_id
+from paytm_lab.core.events import Topic, read_fraud_event, read_payment_event
+from paytm_lab.core.ids import SYSTEM_PREFIX
 from paytm_lab.notifications.channels import Channel, Outgoing
+from paytm_lab.notifications.delivery import Delivery
 from paytm_lab.notifications.preferences import ChannelKind, Occasion, Preferences
+from paytm_lab.notifications.records import (
+    CLAIMED,
+    FAILED,
+    SENDING,
+    SENT,
+    UNKNOWN,
+    WAITING,
+    Parcel,
+    notification_id,
+    notification_key,
+    row_of,
+    stored_rows,
+)
+from paytm_lab.notifications.system_alerts import Alert, SystemAlerts
 from paytm_lab.notifications.tables import CLAIMS, NOTIFICATIONS
 from paytm_lab.notifications.templates import (
     FRAUD_TEMPLATES,
@@ -34,46 +43,31 @@ from paytm_lab.notifications.templates import (
     FraudTemplate,
     PaymentTemplate,
     Text,
+    part_changed,
 )
-from paytm_lab.ports.event_log import EventLog, Message, Record
-from paytm_lab.ports.wide_store import Row, WideStore
+from paytm_lab.ports.event_log import EventLog, Record
+from paytm_lab.ports.wide_store import WideStore
 
-SOURCE = "/notifications"
-CLAIMED, SENT, FAILED, UNKNOWN = "claimed", "sent", "failed", "unknown"
-# Of a payment's id, in hex and a hyphen: four seconds.
-_BUCKET_LENGTH = 10
-_ANNOUNCED_MAX = 100_000
 _PAYMENT = str(Topic.PAYMENT)
 _FRAUD = str(Topic.FRAUD)
+_ANALYTICS = str(Topic.ANALYTICS)
 _EMAIL = str(ChannelKind.EMAIL)
-_EVENT_OF = {
-    _EMAIL: str(EventType.EMAIL_SENT),
-    str(ChannelKind.SMS): str(EventType.SMS_SENT),
-    str(ChannelKind.PUSH): str(EventType.PUSH_NOTIFICATION_SENT),
-}
 
 
-class _Wanted(msgspec.Struct, gc=False):
-    """One notification on its way: what to send, what it is about, and how far it has come."""
+class _About(NamedTuple):
+    """What an event's notifications have in common."""
 
-    message: Outgoing
+    id: str
     event_type: str
     traceparent: str
-    attempts: int = 0
-    possible_repeat: int = 0
-    state: str = CLAIMED
-    error: str = ""
-    claimed_us: int = 0
+    at_us: int
+    now_us: int
 
 
 class NotificationConsumer:
-    """``channels``: provider by kind (email, sms, push).
+    """``delivery`` sends and records; ``alert_users``: whom a part's going down is told.
 
-    A notification that its provider refuses ``attempts_max`` times is recorded as failed, and
-    DeliveryFailed is raised once everything else of the batch is done, so that the runner finds
-    that one record and sets it aside. A provider that cannot be reached raises Unavailable: nothing
-    of it was sent, the batch comes again. ``counters``: sent, repeated (found sent already),
-    failed, possible_repeat, unavailable, and one per kind.
+    ``counters`` are the delivery's, and repeated: found sent already.
     """
 
     def __init__(
@@ -84,93 +78,92 @@ class NotificationConsumer:
         clock: Clock,
         *,
         preferences: Preferences | None = None,
-        attempts_max: int = 3,
+        delivery: Delivery | None = None,
+        alert_users: Sequence[str] = (),
     ) -> None:
-        self.counters: Counter[str] = Counter()
         self.preferences = (
             preferences if preferences is not None else Preferences(wide_store, clock)
         )
+        self.delivery = (
+            delivery if delivery is not None else Delivery(wide_store, channels, log, clock)
+        )
+        self.counters = self.delivery.counters
+        self._alerts = SystemAlerts(wide_store)
+        self._alert_users = tuple(alert_users)
         self._store = wide_store
-        self._channels = channels
-        self._log = log
         self._clock = clock
-        self._attempts_max = attempts_max
-        # Ids announced in batches that then failed: the runner repeats such a batch in halves, many
-        # times.
-        self._announced: set[str] = set()
 
     def handle(self, records: Sequence[Record]) -> None:
         self.preferences.refresh_if_due()
-        wanted = self._wanted(records)
-        if not wanted:
-            return
+        changes = self._alerts.changes(records) if self._alert_users else None
+        wanted = self._wanted(records, changes.alerts if changes else ())
+        if wanted:
+            self._deliver(wanted)
+        if changes:
+            self._alerts.remember(changes)
+
+    def _deliver(self, wanted: Mapping[str, Parcel]) -> None:
         repeated = self._claim(wanted)
-        to_send = [w for w in wanted.values() if w.state != SENT]
-        unreachable = self._send(to_send)
-        if to_send:
-            self._store.upsert(NOTIFICATIONS, [_row(w, w.message.sent_us) for w in to_send])
-        self._count(to_send, repeated)
-        self._announce([w for w in wanted.values() if w.state == SENT])
-        failed = [w for w in to_send if w.state == FAILED]
-        if failed:
-            self._remember_announced(wanted)
-            if unreachable is not None:
-                raise unreachable
-            raise DeliveryFailed(
-                f"{len(failed)} notifications were refused, the first: {failed[0].error}",
-                place=f"{failed[0].message.channel} provider",
-            )
+        self.counters["repeated"] += len(repeated)
+        to_send = [p for p in wanted.values() if p.state in (CLAIMED, UNKNOWN)]
+        self.delivery.send(to_send)
+        self.delivery.record(to_send)
+        self.delivery.show(repeated)
+        # Also what waited already: who recorded that may have died before it was put there.
+        self.delivery.waiting.put([p for p in wanted.values() if p.state in (WAITING, SENDING)])
+        self.delivery.announce(wanted.values())
 
     # What to send
 
-    def _wanted(self, records: Sequence[Record]) -> dict[str, _Wanted]:
+    def _wanted(self, records: Sequence[Record], alerts: Sequence[Alert]) -> dict[str, Parcel]:
         """By notification id, which makes duplicates within the batch one."""
-        wanted: dict[str, _Wanted] = {}
+        wanted: dict[str, Parcel] = {}
         now_us = self._clock.now_us()
         for record in records:
             if record.topic == _PAYMENT:
                 self._want_payment(record.value, now_us, wanted)
             elif record.topic == _FRAUD:
                 self._want_alert(record.value, now_us, wanted)
+        for alert in alerts:
+            about = _About(alert.id, alert.event_type, alert.traceparent, alert.at_us, now_us)
+            for user_id in self._alert_users:
+                for channel in self.preferences.channels(user_id, Occasion.SYSTEM):
+                    text = part_changed(alert.part, alert.state, alert.detail, channel == _EMAIL)
+                    self._want(
+                        wanted, about, user_id, channel, Occasion.SYSTEM, "part_changed", text
+                    )
         return wanted
 
-    def _want_payment(self, body: bytes, now_us: int, wanted: dict[str, _Wanted]) -> None:
+    def _want_payment(self, body: bytes, now_us: int, wanted: dict[str, Parcel]) -> None:
         event = read_payment_event(body)
         data = event.data
         templates = PAYMENT_TEMPLATES.get((event.type, data.kind))
         if templates is None:
             return
         to_sender, to_receiver = templates
-        head = (data.payment_id, event.type, event.traceparent, now_us)
-        for channel in self._channels_for(data.from_user_id, Occasion.PAID):
-            _want(
-                wanted,
-                head,
-                data.from_user_id,
-                channel,
-                to_sender,
-                to_sender(data, channel == _EMAIL),
-            )
+        about = _About(data.payment_id, event.type, event.traceparent, _time_us(event.time), now_us)
+        told: list[tuple[str, str, PaymentTemplate]] = [
+            (data.from_user_id, Occasion.PAID, to_sender)
+        ]
         if to_receiver is not None:
-            for channel in self._channels_for(data.to_user_id, Occasion.RECEIVED):
-                _want(
-                    wanted,
-                    head,
-                    data.to_user_id,
-                    channel,
-                    to_receiver,
-                    to_receiver(data, channel == _EMAIL),
-                )
+            told.append((data.to_user_id, Occasion.RECEIVED, to_receiver))
+        for user_id, occasion, template in told:
+            for channel in self._channels_for(user_id, occasion):
+                text = template(data, channel == _EMAIL)
+                self._want(wanted, about, user_id, channel, occasion, template.__name__, text)
 
-    def _want_alert(self, body: bytes, now_us: int, wanted: dict[str, _Wanted]) -> None:
+    def _want_alert(self, body: bytes, now_us: int, wanted: dict[str, Parcel]) -> None:
         event = read_fraud_event(body)
-        template = FRAUD_TEMPLATES.get(event.type)
+        template: FraudTemplate | None = FRAUD_TEMPLATES.get(event.type)
         if template is None:
             return
         data = event.data
-        head = (data.payment_id, event.type, event.traceparent, now_us)
+        about = _About(data.payment_id, event.type, event.traceparent, _time_us(event.time), now_us)
         for channel in self._channels_for(data.user_id, Occasion.ALERT):
-            _want(wanted, head, data.user_id, channel, template, template(data, channel == _EMAIL))
+            text = template(data, channel == _EMAIL)
+            self._want(
+                wanted, about, data.user_id, channel, Occasion.ALERT, template.__name__, text
+            )
 
     def _channels_for(self, user_id: str, occasion: str) -> tuple[str, ...]:
         return (
@@ -179,10 +172,34 @@ class NotificationConsumer:
             else self.preferences.channels(user_id, occasion)
         )
 
-    # Claim, send, announce
+    def _want(
+        self,
+        wanted: dict[str, Parcel],
+        about: _About,
+        user_id: str,
+        channel: str,
+        occasion: str,
+        template: str,
+        text: Text,
+    ) -> None:
+        id_ = notification_id(about.id, about.event_type, user_id, channel)
+        if id_ in wanted:
+            return
+        message = Outgoing(
+            user_id, id_, channel, template, text.subject, text.body, about.id, about.now_us
+        )
+        due_us = self.preferences.not_before_us(user_id, occasion, about.now_us)
+        wanted[id_] = Parcel(
+            message, about.event_type, about.traceparent, about.at_us, due_us=due_us
+        )
 
-    def _claim(self, wanted: dict[str, _Wanted]) -> int:
-        """Claim all; take over what earlier deliveries left. Returns how many were sent already."""
+    # Claim
+
+    def _claim(self, wanted: Mapping[str, Parcel]) -> list[Parcel]:
+        """Claim all; take over what earlier deliveries left. Returns those that were sent already.
+
+        What waits, is being sent by the sweeper or was given up stays as it is.
+        """
         claims = self._store.insert_if_absent(
             CLAIMS,
             [
@@ -191,167 +208,31 @@ class NotificationConsumer:
             ],
         )
         if all(claims):
-            return 0
-        old = [w for w, is_new in zip(wanted.values(), claims, strict=True) if not is_new]
-        rows = self._store.fetch(
-            NOTIFICATIONS, [notification_key(w.message.notification_id) for w in old]
-        )
-        repeated = 0
+            return []
+        old = [p for p, is_new in zip(wanted.values(), claims, strict=True) if not is_new]
+        rows = stored_rows(self._store, [parcel.id for parcel in old])
+        repeated = []
         unknown = []
-        for w in old:
-            row = rows.get(notification_key(w.message.notification_id))
+        for parcel in old:
+            row = rows.get(parcel.id)
             if row is not None:
-                w.attempts, w.possible_repeat = row["attempts"], row["possible_repeat"]
-                w.claimed_us = row["claimed_at_us"]
+                parcel.attempts, parcel.possible_repeat = row["attempts"], row["possible_repeat"]
+                parcel.claimed_us = row["claimed_at_us"]
             if row is None or row["state"] in (CLAIMED, UNKNOWN):
-                w.possible_repeat = 1
-                unknown.append(w)
-            elif row["state"] == SENT:
-                w.state = SENT
-                w.message = msgspec.structs.replace(w.message, sent_us=row["ended_at_us"])
-                repeated += 1
+                parcel.possible_repeat = 1
+                parcel.state = UNKNOWN
+                unknown.append(parcel)
+                continue
+            parcel.state = row["state"]
+            parcel.due_us = row["due_at_us"] or 0
+            if parcel.state in (SENT, FAILED):
+                parcel.message = replace(parcel.message, sent_us=row["ended_at_us"])
+            if parcel.state == SENT:
+                repeated.append(parcel)
         if unknown:
-            for w in unknown:
-                w.state = UNKNOWN
-            self._store.upsert(NOTIFICATIONS, [_row(w, 0) for w in unknown])
+            self._store.upsert(NOTIFICATIONS, [row_of(parcel) for parcel in unknown])
         return repeated
 
-    def _send(self, to_send: Sequence[_Wanted]) -> PaytmLabError | None:
-        """Send in one batch per provider; each ends SENT or FAILED. The last provider's outage, if
-        any.
-        """
-        outage: PaytmLabError | None = None
-        by_provider: dict[int, list[_Wanted]] = {}
-        for w in to_send:
-            by_provider.setdefault(id(self._channels[w.message.channel]), []).append(w)
-        for batch in by_provider.values():
-            provider = self._channels[batch[0].message.channel]
-            try:
-                self._send_batch(provider, batch)
-            except (Unavailable, StoreError) as error:
-                self.counters["unavailable"] += 1
-                outage = error
-                for w in batch:
-                    if w.state != SENT:
-                        w.state, w.error = FAILED, str(error)
-        return outage
 
-    def _send_batch(self, provider: Channel, batch: Sequence[_Wanted]) -> None:
-        rest = batch
-        for _ in range(self._attempts_max):
-            errors = provider.send([w.message for w in rest])
-            for w, error in zip(rest, errors, strict=True):
-                w.attempts += 1
-                w.state, w.error = (FAILED, error) if error else (SENT, "")
-            if not any(errors):
-                return
-            rest = [w for w in rest if w.state == FAILED]
-
-    def _announce(self, sent: Sequence[_Wanted]) -> None:
-        announced = self._announced
-        topic = str(Topic.NOTIFICATION)
-        messages = [
-            Message(topic, w.message.payment_id, _announcement(w))
-            for w in sent
-            if not announced or w.message.notification_id not in announced
-        ]
-        if messages:
-            self._log.append(messages)
-
-    def _remember_announced(self, wanted: dict[str, _Wanted]) -> None:
-        if len(self._announced) > _ANNOUNCED_MAX:
-            self._announced.clear()
-        self._announced.update(i for i, w in wanted.items() if w.state == SENT)
-
-    def _count(self, ended: Sequence[_Wanted], repeated: int) -> None:
-        counters = self.counters
-        counters["repeated"] += repeated
-        for w in ended:
-            counters[w.state] += 1
-            if w.state == SENT:
-                counters[w.message.channel] += 1
-                counters["possible_repeat"] += w.possible_repeat
-
-
-def notification_id(payment_id: str, event_type: str, user_id: str, channel: str) -> str:
-    """The Message-ID: the payment's id, then 16 hex digits of the rest.
-
-    Payment ids grow with time, so rows of one time lie together in the store.
-    """
-    # Injective: neither of the outer two can hold a '|'.
-    text = f"{event_type}|{user_id}|{channel}"
-    return f"{payment_id}.{blake2b(text.encode(), digest_size=8).hexdigest()}"
-
-
-def notification_key(id_: str) -> tuple[str, str]:
-    """A notification's key in its two tables: the bucket, and its id."""
-    return id_[:_BUCKET_LENGTH], id_
-
-
-def notification_totals(wide_store: WideStore) -> Counter[tuple[str, str]]:
-    """(channel, state) -> notifications, and (channel, 'possible_repeat') -> those; a scan, for
-    reports.
-    """
-    totals: Counter[tuple[str, str]] = Counter()
-    for row in wide_store.scan(NOTIFICATIONS):
-        totals[row["channel"], row["state"]] += 1
-        if row["possible_repeat"]:
-            totals[row["channel"], "possible_repeat"] += 1
-    return totals
-
-
-def _want(
-    wanted: dict[str, _Wanted],
-    head: tuple[str, str, str, int],
-    user_id: str,
-    channel: str,
-    template: PaymentTemplate | FraudTemplate,
-    text: Text,
-) -> None:
-    payment_id, event_type, traceparent, now_us = head
-    id_ = notification_id(payment_id, event_type, user_id, channel)
-    if id_ not in wanted:
-        message = Outgoing(
-            user_id, id_, channel, template.__name__, text.subject, text.body, payment_id, now_us
-        )
-        wanted[id_] = _Wanted(message, event_type, traceparent)
-
-
-def _row(w: _Wanted, ended_us: int) -> Row:
-    message = w.message
-    bucket, id_ = notification_key(message.notification_id)
-    return {
-        "bucket": bucket,
-        "notification_id": id_,
-        "payment_id": message.payment_id,
-        "event_type": w.event_type,
-        "user_id": message.user_id,
-        "channel": message.channel,
-        "template": message.template,
-        "state": w.state,
-        "attempts": w.attempts,
-        "possible_repeat": w.possible_repeat,
-        "claimed_at_us": w.claimed_us or message.sent_us,
-        "ended_at_us": ended_us,
-    }
-
-
-def _announcement(w: _Wanted) -> bytes:
-    message = w.message
-    event_type = _EVENT_OF[message.channel]
-    data = NotificationData(
-        message.notification_id,
-        message.user_id,
-        message.channel,
-        message.template,
-        message.payment_id,
-    )
-    return wrap(
-        event_id=event_id(message.notification_id, event_type),
-        event_type=event_type,
-        subject=message.payment_id,
-        source=SOURCE,
-        time_us=message.sent_us,
-        data=encode(data),
-        traceparent=w.traceparent,
-    )
+def _time_us(text: str) -> int:
+    return round(datetime.fromisoformat(text).timestamp() * 1e6)

@@ -7,10 +7,17 @@ from paytm_lab.ports.wide_store import WideTable
 NOTIFICATIONS = "notifications_by_time"
 CLAIMS = "notification_claims"
 PREFERENCES = "notification_preferences"
+INBOX = "notifications_by_user"
+WAITING = "notifications_waiting"
+SWEEPS = "notification_sweeps"
+DEAD_LETTERS = "notification_dead_letters"
+CONTACTS = "notification_contacts"
+PARTS = "notification_parts"
 
 WIDE_TABLES: tuple[WideTable, ...] = (
-    # One row per notification that somebody tried to send. ``state``: sent, or failed (the provider
-    # refused it for good), or unknown (claimed by somebody who died: perhaps sent).
+    # One row per notification that somebody tried to send. ``state``: sent; waiting (for the end of
+    # quiet hours, or for the next try); sending (by the sweeper, from ``waiting``); failed (refused
+    # for good: a dead letter); unknown (claimed by somebody who died: perhaps sent).
     # ``possible_repeat`` is 1 where one that was unknown was sent again. ``bucket``: the beginning
     # of the payment's id, which is its time: the notifications of a few seconds lie together, so
     # that a batch of them is one or two writes.
@@ -31,6 +38,7 @@ WIDE_TABLES: tuple[WideTable, ...] = (
             "possible_repeat": "bigint",
             "claimed_at_us": "bigint",
             "ended_at_us": "bigint",
+            "due_at_us": "bigint",
         },
     ),
     # Who is first to store a notification's id here sends it. A claim without a row above is the
@@ -43,12 +51,97 @@ WIDE_TABLES: tuple[WideTable, ...] = (
         ("notification_id",),
         {"bucket": "text", "notification_id": "text"},
     ),
-    # Only users who chose something have a row. Each of the three is a comma-separated list of
-    # channels, '' for none.
+    # Only users who chose something have a row. Each of the four is a comma-separated list of
+    # channels, '' for none, null for the default. Quiet hours are minutes of the day in ``zone``;
+    # null: none.
     WideTable(
         PREFERENCES,
         ("user_id",),
         (),
-        {"user_id": "text", "paid": "text", "received": "text", "alert": "text"},
+        {
+            "user_id": "text",
+            "paid": "text",
+            "received": "text",
+            "alert": "text",
+            "system": "text",
+            "quiet_from": "bigint",
+            "quiet_to": "bigint",
+            "zone": "text",
+        },
+    ),
+    # What a user was or is to be sent, a partition for each user and month. ``place`` begins with
+    # the time left to the end of time, so that the newest comes first.
+    WideTable(
+        INBOX,
+        ("user_id", "month"),
+        ("place",),
+        {
+            "user_id": "text",
+            "month": "text",
+            "place": "text",
+            "notification_id": "text",
+            "channel": "text",
+            "template": "text",
+            "subject": "text",
+            "body": "text",
+            "payment_id": "text",
+            "state": "text",
+            "at_us": "bigint",
+            "ended_at_us": "bigint",
+            "due_at_us": "bigint",
+        },
+    ),
+    # What is to be sent later, by the minute in which it is due; ``lane`` divides a minute.
+    # ``parcel`` is all that sending it needs, as JSON. Rows go when they were dealt with.
+    WideTable(
+        WAITING,
+        ("minute", "lane"),
+        ("due_us", "notification_id"),
+        {
+            "minute": "bigint",
+            "lane": "bigint",
+            "due_us": "bigint",
+            "notification_id": "text",
+            "attempts": "bigint",
+            "parcel": "text",
+        },
+    ),
+    # One row: every minute before this one holds nothing that waits.
+    WideTable(SWEEPS, ("name",), (), {"name": "text", "minute": "bigint"}),
+    # What was given up, by the day on which it was.
+    WideTable(
+        DEAD_LETTERS,
+        ("day",),
+        ("notification_id",),
+        {
+            "day": "text",
+            "notification_id": "text",
+            "error": "text",
+            "attempts": "bigint",
+            "failed_at_us": "bigint",
+            "parcel": "text",
+        },
+    ),
+    # Where users are reached, as far as they said.
+    WideTable(
+        CONTACTS,
+        ("user_id",),
+        (),
+        {"user_id": "text", "email": "text", "phone": "text", "push_token": "text"},
+    ),
+    # What was told of each part of the lab: up or down, since when, and how many checks in a row
+    # have said otherwise.
+    WideTable(
+        PARTS,
+        ("part",),
+        (),
+        {
+            "part": "text",
+            "state": "text",
+            "checked_us": "bigint",
+            "against": "bigint",
+            "changes": "bigint",
+            "told_us": "bigint",
+        },
     ),
 )

@@ -147,6 +147,15 @@ def blocked(d: FraudData, email: bool) -> Text:
     return Text("Payments from your account are stopped", f"{line}\nPayment {d.payment_id}")
 
 
+def part_changed(part: str, state: str, detail: str, email: bool) -> Text:
+    """To the operators: a shard, a server or a service went down or came back."""
+    line = f"{part} is down" if state == "down" else f"{part} is up again"
+    if not email:
+        return Text("", f"{line}.")
+    why = f"\nWhat it said: {detail}" if detail else ""
+    return Text(f"paytm_lab: {line}", f"{line}.{why}")
+
+
 def _balance(balance_paise: int | None) -> str:
     return "" if balance_paise is None else f" Your balance is {rupees(balance_paise)}."
 

@@ -13,7 +13,7 @@ from paytm_lab.core.ids import payment_id_text
 from paytm_lab.core.money import format_rupees
 from paytm_lab.fraud.tables import FEATURES
 from paytm_lab.ledger import queries
-from paytm_lab.notifications.consumer import notification_id, notification_key
+from paytm_lab.notifications.records import notification_id, notification_key
 from paytm_lab.notifications.tables import NOTIFICATIONS
 from paytm_lab.ports.event_log import EventLog
 from paytm_lab.ports.shard_database import PaymentRow, ShardDatabase

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import secrets
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from paytm_lab.auth import service as auth
@@ -17,6 +14,7 @@ from paytm_lab.auth.throttle import LoginThrottle
 from paytm_lab.web.app import Application
 from paytm_lab.web.metrics import Metrics
 from paytm_lab.web.pool import BoundedPool
+from paytm_lab.wiring.secret_files import secret_of
 
 if TYPE_CHECKING:
     from paytm_lab.wiring.services import Services
@@ -30,7 +28,7 @@ def auth_service(services: Services) -> Application:
     folder = system.folder / "auth"
     keys = SigningKeys(folder / "keys", system.coordination, settings.access_token_s)
     sessions = Sessions(
-        system.cache, system.clock, _secret(folder / "refresh.secret"), settings.session_s,
+        system.cache, system.clock, secret_of(folder / "refresh.secret"), settings.session_s,
         settings.access_token_s,
     )  # fmt: skip
     throttle = LoginThrottle(
@@ -55,22 +53,3 @@ def auth_service(services: Services) -> Application:
         accounts, token, keys, services.callers, parts, hashing, Metrics("auth"),
         settings.body_bytes_max,
     )  # fmt: skip
-
-
-def _secret(path: Path) -> bytes:
-    """The bytes in a file that only its owner reads; made once."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    new = path.with_name(f".{path.name}.{os.getpid()}")
-    if not path.exists():
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(secrets.token_bytes(32))
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            os.link(new, path)  # of several processes one is first
-        except FileExistsError:
-            pass
-        finally:
-            new.unlink()
-    return path.read_bytes()

@@ -17,6 +17,7 @@ from paytm_lab.web.pool import BoundedPool
 from paytm_lab.web.tokens import TokenChecker
 from paytm_lab.wiring.auth_service import auth_service
 from paytm_lab.wiring.fraud_service import fraud_service
+from paytm_lab.wiring.notification_service import notification_service
 from paytm_lab.wiring.shard_manager import shard_manager_service
 from paytm_lab.wiring.system import System
 
@@ -47,6 +48,9 @@ class Service(NamedTuple):
 KINDS: dict[str, Kind] = {
     "auth": Kind(auth_service, lambda settings: settings.auth_port),
     "fraud": Kind(fraud_service, lambda settings: settings.fraud_port, ("fraud",)),
+    "notification": Kind(
+        notification_service, lambda settings: settings.notification_port, ("notifications",)
+    ),
     "shard_manager": Kind(
         shard_manager_service,
         lambda settings: settings.shard_manager_port,

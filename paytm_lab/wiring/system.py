@@ -44,20 +44,20 @@ from paytm_lab.messaging.log_contents import all_records
 from paytm_lab.messaging.outbox_relay import LeadingRelay, OutboxRelay, RelayRound, relay_workers
 from paytm_lab.messaging.topics import (
     GROUPS,
+    NOTIFICATIONS,
     PARTITIONS,
     consumer_lag,
     create_topics,
     events_behind,
 )
 from paytm_lab.messaging.worker import Worker
-from paytm_lab.notifications.channels import ConsoleChannel, FileChannel, MemoryChannel, every_kind
-from paytm_lab.notifications.consumer import NotificationConsumer
 from paytm_lab.notifications.tables import WIDE_TABLES as NOTIFICATION_TABLES
 from paytm_lab.ports.event_log import Record
 from paytm_lab.ports.shard_database import ShardMeta
 from paytm_lab.routing.route_cache import RouteCache
 from paytm_lab.routing.shard_map import Router, ShardMap, load, load_or_create
 from paytm_lab.shard_manager.fraud_answers import FraudAnswers
+from paytm_lab.wiring.channels import Notifying
 from paytm_lab.wiring.fraud_rules import open_rules
 from paytm_lab.wiring.stores import Stores, open_coordination, open_stores
 
@@ -72,6 +72,7 @@ GATHER_S = 0.5
 HEALTH_IDLE_S = 0.5
 FRAUD_LISTS_IDLE_S = 5.0  # how soon a freeze by another process is known to the scorer
 HOUSEKEEPING_IDLE_S = 0.1
+SWEEPER, SWEEP_IDLE_S = "waiting notifications", 0.2
 DRAIN_PAUSE_S = 0.03
 STORAGE_PATIENCE_S = 2.0  # consumers that met a full disk try again within this
 
@@ -206,13 +207,10 @@ class System:
 
     def _open_consumers(self) -> None:
         settings = self.settings
-        self.channel: ConsoleChannel | FileChannel | MemoryChannel
-        if settings.notification_channel == "file":
-            self.channel = FileChannel(self.folder / "inbox", self.clock)
-        elif settings.notification_channel == "console":
-            self.channel = ConsoleChannel()
-        else:
-            self.channel = MemoryChannel()
+        self.notifying = Notifying(
+            settings, self.folder, self.wide, self.log, self.clock, self.coordination
+        )
+        self.channel, self.notifications = self.notifying.channel, self.notifying.consumer
         self.fraud = FraudConsumer(
             self.scorer,
             self.wide,
@@ -222,9 +220,6 @@ class System:
             scorer_down=Decision.ALLOW if settings.scorer_down == "allow" else Decision.REVIEW,
         )
         self.analytics = AnalyticsConsumer(self.wide, self.clock)
-        self.notifications = NotificationConsumer(
-            self.wide, every_kind(self.channel), self.log, self.clock
-        )
         self.fraud_answers = FraudAnswers(
             self.reviews, partial(self.fraud_lists.add, FROZEN, note="blocked")
         )
@@ -288,6 +283,8 @@ class System:
         for group in self._groups_here:
             step = partial(self.runners[group].step, POLL_S)
             self.workers.append(Worker(group, step, CONSUMER_IDLE_S))
+            if group == NOTIFICATIONS:
+                self.workers.append(Worker(SWEEPER, self.notifying.sweeper.step, SWEEP_IDLE_S))
         for worker in self.workers:
             worker.start()
 
@@ -317,6 +314,8 @@ class System:
         steps["housekeeping"] = self.housekeeping.step
         for group in self._groups_here:
             steps[f"consumer {group}"] = self.runners[group].step
+            if group == NOTIFICATIONS:
+                steps[SWEEPER] = self.notifying.sweeper.step
         return steps
 
     def start_writers(self) -> None:
@@ -447,8 +446,7 @@ class System:
             relay.close()
         self.housekeeping.close()
         self.router.close()
-        if isinstance(self.channel, FileChannel):
-            self.channel.close()
+        self.notifying.close()
         self.stores.close()
 
 

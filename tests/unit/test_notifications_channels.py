@@ -11,6 +11,7 @@ import pytest
 from paytm_lab.core.clock import SimulatedClock
 from paytm_lab.core.errors import StorageFull, Unavailable
 from paytm_lab.notifications.channels import (
+    TAKEN,
     ConsoleChannel,
     FileChannel,
     MemoryChannel,
@@ -51,7 +52,7 @@ def test_every_user_reads_exactly_their_own(tmp_path: Path) -> None:
     sent: dict[str, list[Outgoing]] = {user: [] for user in [*HOSTILE_IDS, "asha"]}
     for number in range(3):
         batch = [message(user, number) for user in sent]
-        assert channel.send(batch) == [""] * len(batch)
+        assert channel.send(batch) == [TAKEN] * len(batch)
         for m in batch:
             sent[m.user_id].append(m)
         clock.advance(86_400)  # each batch lands in another day's file
@@ -131,7 +132,7 @@ def test_nothing_sent_makes_no_file(tmp_path: Path) -> None:
 def test_memory_keeps_the_last_ones() -> None:
     channel = MemoryChannel(messages_max=5)
     for n in range(23):
-        assert channel.send([message("asha" if n % 2 else "ravi", n)]) == [""]
+        assert channel.send([message("asha" if n % 2 else "ravi", n)]) == [TAKEN]
     assert channel.sent == 23
     assert [m.notification_id for m in channel.messages()] == [f"id-{n}" for n in range(18, 23)]
     assert [m.notification_id for m in channel.messages("asha")] == ["id-19", "id-21"]
@@ -140,7 +141,7 @@ def test_memory_keeps_the_last_ones() -> None:
 def test_the_console_shows_a_line_each_and_a_closed_one_is_unavailable() -> None:
     stream = io.StringIO()
     channel = ConsoleChannel(stream)
-    assert channel.send([message("asha", 1), message("ravi", 2)]) == ["", ""]
+    assert channel.send([message("asha", 1), message("ravi", 2)]) == [TAKEN, TAKEN]
     assert stream.getvalue() == "[email to asha] subject 1\n[email to ravi] subject 2\n"
     stream.close()
     with pytest.raises(Unavailable):

@@ -9,18 +9,27 @@ from typing import Any
 import msgspec
 import pytest
 
-from paytm_lab.core.errors import BadInput, DeliveryFailed, Unavailable
+from paytm_lab.core.errors import BadInput, Unavailable
 from paytm_lab.core.events import FraudData, NotificationData, Topic
-from paytm_lab.notifications.channels import FileChannel, MemoryChannel, Outgoing, every_kind
-from paytm_lab.notifications.consumer import (
-    NotificationConsumer,
+from paytm_lab.notifications.channels import (
+    TAKEN,
+    Answer,
+    FileChannel,
+    MemoryChannel,
+    Outgoing,
+    Verdict,
+    every_kind,
+)
+from paytm_lab.notifications.consumer import NotificationConsumer
+from paytm_lab.notifications.dead_letters import DeadLetters
+from paytm_lab.notifications.inbox import FileInbox
+from paytm_lab.notifications.preferences import REFRESH_S, Preferences
+from paytm_lab.notifications.records import (
     notification_id,
     notification_key,
     notification_totals,
 )
-from paytm_lab.notifications.inbox import FileInbox
-from paytm_lab.notifications.preferences import REFRESH_S, Preferences
-from paytm_lab.notifications.tables import NOTIFICATIONS
+from paytm_lab.notifications.tables import INBOX, NOTIFICATIONS
 from paytm_lab.ports.event_log import Message
 from tests.unit.consumer_world import (
     Port,
@@ -151,7 +160,7 @@ def test_what_was_sent_is_announced_again_but_not_sent_again(world: World) -> No
 
 
 def test_only_a_crash_around_the_provider_may_repeat_and_it_is_counted(tmp_path: Path) -> None:
-    outcomes = {}
+    outcomes = []
     channels: dict[int, MemoryChannel] = {}
 
     def consumer_of(world: World) -> NotificationConsumer:
@@ -168,23 +177,27 @@ def test_only_a_crash_around_the_provider_may_repeat_and_it_is_counted(tmp_path:
         sent = Counter(m.notification_id for m in channels[id(world)].messages())
         assert told(channels[id(world)].messages()) == ALL_TOLD, where  # nothing is ever lost
         assert len(set(sent.values())) == 1, where
-        outcomes[where] = (max(sent.values()), consumer.counters["possible_repeat"] > 0)
+        outcomes.append((where, max(sent.values()), consumer.counters["possible_repeat"] > 0))
         states = {row["state"] for row in world.real_store.scan(NOTIFICATIONS)}
         assert states == {"sent"}, where
+        assert {row["state"] for row in world.real_store.scan(INBOX)} == {"sent"}, where
+        assert world.real_store.count(INBOX) == len(ALL_TOLD), where
         assert len({e.id for e in world.events(Topic.NOTIFICATION)}) == len(ALL_TOLD), where
-    assert outcomes == {
-        "before scan": (1, False),
-        "after scan": (1, False),
-        "before insert_if_absent": (1, False),
+    assert outcomes == [
+        ("before scan", 1, False),
+        ("before insert_if_absent", 1, False),
         # From the claim to the record nobody can know, so these say so; two of them did repeat.
-        "after insert_if_absent": (1, True),
-        "before send": (1, True),
-        "after send": (2, True),
-        "before upsert": (2, True),
-        "after upsert": (1, False),
-        "before append": (1, False),
-        "after append": (1, False),
-    }
+        ("before send", 1, True),
+        ("before upsert", 2, True),
+        ("before upsert", 1, False),  # of the inbox
+        ("before append", 1, False),
+        ("after scan", 1, False),
+        ("after insert_if_absent", 1, True),
+        ("after send", 2, True),
+        ("after upsert", 1, False),
+        ("after upsert", 1, False),
+        ("after append", 1, False),
+    ]
 
 
 def test_possible_repeats_are_shown_for_good(tmp_path: Path) -> None:
@@ -206,97 +219,86 @@ def test_possible_repeats_are_shown_for_good(tmp_path: Path) -> None:
 
 
 class Picky:
-    """A provider that refuses some users, so many times each, or cannot be reached."""
+    """A provider that says ``verdict`` to some users, or cannot be reached."""
 
-    def __init__(self, refuse: dict[str, int] | None = None) -> None:
+    def __init__(self, verdict: Verdict = Verdict.REFUSED, *users: str) -> None:
         self.memory = MemoryChannel()
-        self.refuse = dict(refuse or {})
+        self.verdict = verdict
+        self.users = set(users)
         self.reachable = True
         self.calls = 0
 
-    def send(self, messages: Sequence[Outgoing]) -> list[str]:
+    def send(self, messages: Sequence[Outgoing]) -> list[Answer]:
         self.calls += 1
         if not self.reachable:
             raise Unavailable("nobody answers", place="provider")
-        errors = []
-        for m in messages:
-            left = self.refuse.get(m.user_id, 0)
-            self.refuse[m.user_id] = left - 1
-            errors.append("no such address" if left > 0 else "")
-            if left <= 0:
-                self.memory.send([m])
-        return errors
+        self.memory.send([m for m in messages if m.user_id not in self.users])
+        return [
+            Answer(self.verdict, "no such address") if m.user_id in self.users else TAKEN
+            for m in messages
+        ]
 
 
-def test_a_provider_that_refuses_twice_is_asked_again_at_once(world: World) -> None:
-    channel = Picky({"sender-paid": 2})
-    consumer = notifier(world, channel)
-    consumer.handle(as_records(all_sorts()))
-    assert told(channel.memory.messages()) == ALL_TOLD
-    assert channel.memory.sent == len(ALL_TOLD)
-    id_ = notification_id("paid", "PaymentCompleted", "sender-paid", "email")
-    row = world.real_store.fetch(NOTIFICATIONS, [notification_key(id_)])[notification_key(id_)]
-    assert (row["state"], row["attempts"]) == ("sent", 3)
+def row_of(world: World, *about: str) -> dict[str, Any]:
+    key = notification_key(notification_id(*about))
+    return world.real_store.fetch(NOTIFICATIONS, [key])[key]
 
 
-def test_one_that_is_refused_for_good_fails_alone(world: World) -> None:
-    channel = Picky({"sender-paid": 1000})
+PAID = ("paid", "PaymentCompleted", "sender-paid", "email")
+
+
+def test_one_that_is_refused_for_good_is_a_dead_letter_alone(world: World) -> None:
+    channel = Picky(Verdict.REFUSED, "sender-paid")
     consumer = notifier(world, channel)
     records = as_records(all_sorts())
-    with pytest.raises(DeliveryFailed, match=r"1 notifications were refused.*no such address"):
-        consumer.handle(records)
-    assert channel.calls == 3  # bounded
-    assert told(channel.memory.messages()) == ALL_TOLD - {("sender-paid", "email", "paid")}
-    announced = len(world.events(Topic.NOTIFICATION))
-    assert announced == len(ALL_TOLD) - 1
-    assert consumer.counters["failed"] == 1
-    # The runner comes again with the halves; those that are done are neither sent nor announced.
-    for record in records:
-        if b"PaymentCompleted" in record.value and record.key == "paid":
-            with pytest.raises(DeliveryFailed):
-                consumer.handle([record])
-        else:
-            consumer.handle([record])
-    assert len(world.events(Topic.NOTIFICATION)) == announced
-    assert channel.memory.sent == len(ALL_TOLD) - 1
-    assert notification_totals(world.real_store)["email", "failed"] == 1
-    # Once the provider takes it, the same record goes through, and is known not to be a repeat.
-    channel.refuse.clear()
     consumer.handle(records)
-    assert told(channel.memory.messages()) == ALL_TOLD
-    totals = notification_totals(world.real_store)
-    assert totals["email", "sent"] == 4
-    assert totals["email", "failed"] == totals["email", "possible_repeat"] == 0
+    consumer.handle(records)  # what comes again stays given up
+    assert channel.calls == 1
+    assert told(channel.memory.messages()) == ALL_TOLD - {("sender-paid", "email", "paid")}
+    announced = {event.id for event in world.events(Topic.NOTIFICATION)}
+    assert len(announced) == len(ALL_TOLD) - 1
+    assert consumer.counters["failed"] == 1
+    row = row_of(world, *PAID)
+    assert (row["state"], row["attempts"], row["possible_repeat"]) == ("failed", 1, 0)
+    letters = DeadLetters(world.real_store, consumer.delivery.waiting, world.clock)
+    (letter,) = letters.of_day("2026-01-01", "", 10)
+    assert (letter.parcel.id, letter.error) == (notification_id(*PAID), "no such address")
 
 
-def test_a_provider_that_is_away_makes_the_batch_wait_and_repeats_nothing(world: World) -> None:
-    channel = Picky()
-    channel.reachable = False
+def test_a_provider_that_is_busy_is_asked_again_later(world: World) -> None:
+    channel = Picky(Verdict.LATER, "sender-paid")
     consumer = notifier(world, channel)
-    for _ in range(3):
-        with pytest.raises(Unavailable, match="nobody answers"):
-            consumer.handle(as_records(all_sorts()))
-    assert channel.memory.sent == 0
-    assert world.events(Topic.NOTIFICATION) == []
-    channel.reachable = True
     consumer.handle(as_records(all_sorts()))
-    assert told(channel.memory.messages()) == ALL_TOLD
-    assert consumer.counters["possible_repeat"] == 0
+    consumer.handle(as_records(all_sorts()))
+    assert channel.calls == 1  # the others are done, and this one waits
+    row = row_of(world, *PAID)
+    assert (row["state"], row["attempts"]) == ("waiting", 1)
+    assert 2e6 <= row["due_at_us"] - world.clock.now_us() <= 3e6
+    assert channel.memory.sent == len(ALL_TOLD) - 1
 
 
-def test_one_provider_away_does_not_keep_back_the_other(world: World) -> None:
+def test_a_provider_that_is_away_keeps_nothing_back(world: World) -> None:
     away, here = Picky(), MemoryChannel()
     away.reachable = False
     consumer = NotificationConsumer(
         world.store, {"email": away, "sms": here, "push": here}, world.log, world.clock
     )
-    with pytest.raises(Unavailable):
-        consumer.handle(as_records(all_sorts()))
-    assert {m.channel for m in here.messages()} == {"sms", "push"}
-    away.reachable = True
     consumer.handle(as_records(all_sorts()))
-    assert here.sent == 4
-    assert told([*here.messages(), *away.memory.messages()]) == ALL_TOLD
+    assert {m.channel for m in here.messages()} == {"sms", "push"}
+    assert notification_totals(world.real_store)["email", "waiting"] == 4
+    # It is left alone for a while, and that is no try of anything.
+    consumer.handle(as_records([payment_message("PaymentFailed", payment("more"))]))
+    assert away.calls == 1 and consumer.delivery.is_away("email")
+    row = row_of(world, "more", "PaymentFailed", "sender-more", "email")
+    assert (row["state"], row["attempts"], row["possible_repeat"]) == ("waiting", 0, 0)
+
+
+def test_an_answer_that_was_lost_may_repeat_and_says_so(world: World) -> None:
+    channel = Picky(Verdict.UNKNOWN, "sender-paid")
+    consumer = notifier(world, channel)
+    consumer.handle(as_records(all_sorts()))
+    row = row_of(world, *PAID)
+    assert (row["state"], row["attempts"], row["possible_repeat"]) == ("waiting", 1, 1)
 
 
 def test_the_file_channel_ends_in_the_users_inbox(world: World) -> None:
