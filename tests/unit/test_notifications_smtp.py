@@ -1,23 +1,19 @@
-"""Email by SMTP against real servers on this machine: one that keeps to the protocol (aiosmtpd), and
-bare sockets that do not.
+"""Email by SMTP against real servers on this machine: one that keeps to the protocol, and bare
+sockets that do not.
 """
 
 from __future__ import annotations
 
-import email
-import email.policy
 import socket
 import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
-from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult, LoginPassword
 
 from paytm_lab.backends.embedded.wide_store import EmbeddedWideStore
@@ -28,43 +24,8 @@ from paytm_lab.notifications.contacts import Contact, Contacts, email_of, lab_na
 from paytm_lab.notifications.letters import Letters
 from paytm_lab.notifications.smtp import Server, SmtpChannel
 from paytm_lab.notifications.tables import WIDE_TABLES
+from tests.mail import HOST, Mailbox, mail_server
 from tests.unit.test_notifications_channels import HOSTILE_IDS
-
-HOST = "127.0.0.1"
-
-
-class Mailbox:
-    """An aiosmtpd handler: keeps letters, refuses some recipients, says some answers first."""
-
-    def __init__(self) -> None:
-        self.letters: list[tuple[str, EmailMessage]] = []
-        self.connections = 0
-        self.refused: dict[str, str] = {}
-        self.data_answers: list[str] = []
-
-    async def handle_EHLO(
-        self, server: Any, session: Any, envelope: Any, hostname: str, responses: list[str]
-    ) -> list[str]:
-        self.connections += 1
-        session.host_name = hostname
-        return responses
-
-    async def handle_RCPT(
-        self, server: Any, session: Any, envelope: Any, address: str, options: list[str]
-    ) -> str:
-        said = self.refused.get(address)
-        if said is None:
-            envelope.rcpt_tos.append(address)
-        return said or "250 OK"
-
-    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
-        if self.data_answers:
-            said = self.data_answers.pop(0)
-            if not said.startswith("250"):
-                return said
-        letter: Any = email.message_from_bytes(envelope.content, policy=email.policy.default)
-        self.letters.append((envelope.rcpt_tos[0], letter))
-        return "250 OK"
 
 
 @pytest.fixture
@@ -84,15 +45,7 @@ def mailbox() -> Mailbox:
 def serve(mailbox: Mailbox) -> Iterator[Callable[..., int]]:
     """``serve(...)``: a mail server with these options; its port."""
     with ExitStack() as running:
-
-        def start(**options: Any) -> int:
-            controller = Controller(mailbox, hostname=HOST, port=0, **options)
-            controller.start()
-            running.callback(controller.stop)
-            server: Any = controller.server
-            return int(server.sockets[0].getsockname()[1])
-
-        yield start
+        yield lambda **options: running.enter_context(mail_server(mailbox, **options))
 
 
 def channel(contacts: Contacts, port: int, tls: str = "none", **more: Any) -> SmtpChannel:
@@ -141,7 +94,7 @@ def test_a_batch_goes_by_one_connection(
     )
 
 
-def _without_boundary(letter: bytes) -> list[bytes]:
+def without_boundary(letter: bytes) -> list[bytes]:
     return [line for line in letter.splitlines() if b"===" not in line]
 
 
@@ -426,19 +379,12 @@ def test_starttls_is_not_left_out_where_the_server_offers_none(
 
 
 def test_implicit_tls(
-    contacts: Contacts, mailbox: Mailbox, certificate: tuple[ssl.SSLContext, str]
-) -> None:
+    contacts: Contacts, mailbox: Mailbox, serve: Callable[..., int],
+    certificate: tuple[ssl.SSLContext, str],
+) -> None:  # fmt: skip
     context, ca_file = certificate
-    controller = Controller(mailbox, hostname=HOST, port=0, ssl_context=context)
-    # The controller looks for its server's greeting by itself, which it cannot over TLS of ours.
-    controller._trigger_server = lambda: None  # type: ignore[method-assign]
-    controller.start()
-    server: Any = controller.server
-    port = server.sockets[0].getsockname()[1]
-    try:
-        assert channel(contacts, port, "implicit", ca_file=ca_file).send([message()]) == [TAKEN]
-        with pytest.raises(Unavailable):
-            channel(contacts, port, "implicit").send([message()])
-    finally:
-        controller.stop()
+    port = serve(over_tls=context)
+    assert channel(contacts, port, "implicit", ca_file=ca_file).send([message()]) == [TAKEN]
+    with pytest.raises(Unavailable):
+        channel(contacts, port, "implicit").send([message()])
     assert len(mailbox.letters) == 1
