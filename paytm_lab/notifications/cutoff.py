@@ -11,12 +11,14 @@ from contextlib import contextmanager, suppress
 
 
 @contextmanager
-def cutoff(find: Callable[[], socket.socket | None], within_s: float) -> Iterator[None]:
+def cutoff(find: Callable[[], socket.socket | None], within_s: float) -> Iterator[threading.Event]:
     """After ``within_s`` the socket is shut, so that what waits for it gets an OSError or nothing
-    more to read.
+    more to read. The event says whether that has happened.
     """
+    fired = threading.Event()
 
     def cut() -> None:
+        fired.set()
         found = find()
         if found is not None:
             with suppress(OSError):
@@ -26,6 +28,6 @@ def cutoff(find: Callable[[], socket.socket | None], within_s: float) -> Iterato
     timer.daemon = True
     timer.start()
     try:
-        yield
+        yield fired
     finally:
         timer.cancel()

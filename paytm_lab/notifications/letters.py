@@ -17,7 +17,7 @@ from paytm_lab.notifications.channels import Outgoing
 
 _TEMPLATES = Path(__file__).parent / "templates_html"
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f\u0085\u2028\u2029]+")
-_POLICY = SMTP.clone(max_line_length=78)
+_POLICY = SMTP.clone(cte_type="7bit")  # not every server takes more
 SUBJECT_CHARACTERS_MAX = 200
 
 
@@ -47,6 +47,7 @@ class Letters:
         letter.set_content(message.body)
         html = self._html(subject=subject, lines=message.body.splitlines())
         letter.add_alternative(html, subtype="html")
+        letter.set_boundary(f"=_{message_id(message.notification_id, self.sender)[:60]}")
         return letter.as_bytes()
 
 

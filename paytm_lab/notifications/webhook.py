@@ -142,7 +142,7 @@ class WebhookChannel:
             IDEMPOTENCY_KEY: notice.notification_id,
             SIGNATURE: signature(self._provider.secret, body, self._clock.now_us() // 1_000_000),
         }
-        with cutoff(lambda: connection.sock, self._provider.timeout_s):
+        with cutoff(lambda: connection.sock, self._provider.timeout_s) as fired:
             try:
                 if connection.sock is None:
                     connection.connect()
@@ -152,6 +152,8 @@ class WebhookChannel:
                 connection.request("POST", self._path, body, headers)
                 response = connection.getresponse()
                 said = response.read(_ANSWER_BYTES_MAX)
+                if fired.is_set() or (response.length and len(said) < _ANSWER_BYTES_MAX):
+                    raise http.client.IncompleteRead(said)
                 if not response.isclosed():
                     connection.close()  # there is more of it than anybody reads
             except (OSError, http.client.HTTPException) as error:

@@ -84,18 +84,12 @@ def test_a_batch_goes_by_one_connection(
     assert letter["Subject"] == "You paid ₹7" and letter["From"] == "paytm_lab <lab@example.com>"
     assert letter["Date"] == "Thu, 01 Jan 2026 00:00:00 +0000"
     text, html = letter.iter_parts()
-    assert text.get_content() == "You paid ₹7 to नमस्ते.\n.\n..two dots\nPayment p\n"
+    lines = ["You paid ₹7 to नमस्ते.", ".", "..two dots", "Payment p"]
+    assert text.get_content().splitlines() == lines
     assert "<p>You paid ₹7 to नमस्ते.</p>" in html.get_content()
-    # To the byte the same when it is sent again.
-    letters = Letters("lab@example.com")
-    first = letters.letter(message(number=7), "a@example.org")
-    assert _without_boundary(first) == _without_boundary(
-        letters.letter(message(number=7), "a@example.org")
-    )
-
-
-def without_boundary(letter: bytes) -> list[bytes]:
-    return [line for line in letter.splitlines() if b"===" not in line]
+    letters = Letters("lab@example.com")  # to the byte the same when it is sent again
+    first, again = (letters.letter(message(number=7), "a@example.org") for _ in range(2))
+    assert first == again and first.isascii()
 
 
 def test_more_than_a_connection_may_carry(
