@@ -20,10 +20,9 @@ from paytm_lab.core.ids import require_user_id
 from paytm_lab.notifications import models, reading
 from paytm_lab.notifications.contacts import Contact
 from paytm_lab.notifications.counting import count_into
-from paytm_lab.notifications.dead_letters import DAYS_MAX, days_back
+from paytm_lab.notifications.dead_letters import days_back
 from paytm_lab.notifications.parts import Parts
 from paytm_lab.notifications.quiet import ZONE
-from paytm_lab.notifications.user_inbox import PLACE_CHARACTERS_MAX
 from paytm_lab.notifications.webhook import IDEMPOTENCY_KEY, SIGNATURE
 from paytm_lab.web.app import make_app
 from paytm_lab.web.callers import Callers
@@ -32,15 +31,16 @@ from paytm_lab.web.pages import Pages, session_router
 from paytm_lab.web.paths import Segment
 from paytm_lab.web.pool import BoundedPool
 from paytm_lab.web.problems import declared
+from paytm_lab.web.query import each_once
 from paytm_lab.web.scopes import ADMIN
 from paytm_lab.web.tokens import Caller
 
 NAME = "notification"
 THREADS, WAITING_MAX, ANSWER_S_MAX = 8, 512, 10.0
-PAGE_DEFAULT, PAGE_MAX = 50, 200
 _TEMPLATES = Path(__file__).parent / "templates_html"
 _UNAUTHORIZED = declared(HTTPStatus.UNAUTHORIZED)
 _OWN = declared(HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_FOUND)
+_OWN_CHANGED = _OWN | declared(HTTPStatus.BAD_REQUEST)
 _STAFF = declared(HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 _DOCS = """
 Who is told what, by which channel, and when not. Everybody reads and changes their own; with the
@@ -53,15 +53,8 @@ SMS and push go to a provider by HTTP, one `POST` each, signed: `Paytm-Lab-Signa
 notification's id. `/provider/{channel}` is such a provider, for the lab.
 """
 
-UserId = Annotated[
-    str | None,
-    Query(max_length=256, description="Somebody else's, with the permission admin."),
-]
-Limit = Annotated[int, Query(ge=1, le=PAGE_MAX)]
-Cursor = Annotated[
-    str | None, Query(max_length=PLACE_CHARACTERS_MAX, description="`next_cursor` of a page.")
-]
 Channel = Literal["sms", "push"]
+Whose = Annotated[models.WhoseQuery, Query()]
 
 
 class _Service:
@@ -114,20 +107,17 @@ def make_service(parts: Parts, callers: Callers, metrics: Metrics, body_bytes_ma
 
 
 def _inbox(service: _Service) -> APIRouter:
-    router = APIRouter(tags=["inbox"])
+    router = APIRouter(tags=["inbox"], dependencies=[Depends(each_once)])
     anybody: Any = Depends(service.callers.who())
     parts, pool = service.parts, service.pool
 
     @router.get("/notifications", responses=_OWN, summary="What was sent, the newest first")
     async def notifications(
-        user_id: UserId = None,
-        limit: Limit = PAGE_DEFAULT,
-        cursor: Cursor = None,
-        caller: Caller = anybody,
+        asked: Annotated[models.InboxQuery, Query()], caller: Caller = anybody
     ) -> models.Notifications:
         """Also what waits, and what could not be delivered. The last thirteen months."""
-        user = service.whose(caller, user_id)
-        page = await pool.run(parts.inbox.page, user, limit, cursor)
+        user = service.whose(caller, asked.user_id)
+        page = await pool.run(parts.inbox.page, user, asked.limit, asked.cursor)
         return models.Notifications(
             user_id=user,
             notifications=[reading.notification(row) for row in page.rows],
@@ -138,37 +128,37 @@ def _inbox(service: _Service) -> APIRouter:
 
 
 def _choices(service: _Service) -> APIRouter:
-    router = APIRouter(tags=["choices"])
+    router = APIRouter(tags=["choices"], dependencies=[Depends(each_once)])
     anybody: Any = Depends(service.callers.who())
     parts, pool = service.parts, service.pool
 
     @router.get("/preferences", responses=_OWN, summary="By which channels one is told what")
-    async def preferences(user_id: UserId = None, caller: Caller = anybody) -> models.Preferences:
-        user = service.whose(caller, user_id)
+    async def preferences(asked: Whose, caller: Caller = anybody) -> models.Preferences:
+        user = service.whose(caller, asked.user_id)
         return reading.preferences(user, await pool.run(parts.preferences.stored, user))
 
-    @router.put("/preferences", responses=_OWN, summary="Choose channels and quiet hours")
+    @router.put("/preferences", responses=_OWN_CHANGED, summary="Choose channels and quiet hours")
     async def choose(
-        body: models.PreferencesBody, user_id: UserId = None, caller: Caller = anybody
+        body: models.PreferencesBody, asked: Whose, caller: Caller = anybody
     ) -> models.Preferences:
         """In place of all that was chosen before. It counts within ten seconds."""
-        user = service.whose(caller, user_id)
+        user = service.whose(caller, asked.user_id)
         choice = reading.choice_of(body)
         await pool.run(parts.preferences.store, user, choice)
         return reading.preferences(user, choice)
 
     @router.get("/contacts", responses=_OWN, summary="Where one is reached")
-    async def contacts(user_id: UserId = None, caller: Caller = anybody) -> models.Contacts:
-        user = service.whose(caller, user_id)
+    async def contacts(asked: Whose, caller: Caller = anybody) -> models.Contacts:
+        user = service.whose(caller, asked.user_id)
         found = (await pool.run(parts.contacts.of, [user])).get(user, Contact())
         return models.Contacts(user_id=user, **found._asdict())
 
-    @router.put("/contacts", responses=_OWN, summary="Say where one is reached")
+    @router.put("/contacts", responses=_OWN_CHANGED, summary="Say where one is reached")
     async def reach(
-        body: models.ContactsBody, user_id: UserId = None, caller: Caller = anybody
+        body: models.ContactsBody, asked: Whose, caller: Caller = anybody
     ) -> models.Contacts:
         """In place of all that was said before."""
-        user = service.whose(caller, user_id)
+        user = service.whose(caller, asked.user_id)
         contact = Contact(body.email, body.phone, body.push_token)
         await pool.run(parts.contacts.store, user, contact)
         return models.Contacts(user_id=user, **contact._asdict())
@@ -177,20 +167,17 @@ def _choices(service: _Service) -> APIRouter:
 
 
 def _dead_letters(service: _Service) -> APIRouter:
-    router = APIRouter(tags=["dead letters"])
+    router = APIRouter(tags=["dead letters"], dependencies=[Depends(each_once)])
     admin: Any = Depends(service.callers.who(ADMIN))
     parts, pool = service.parts, service.pool
 
     @router.get("/dead-letters", responses=_STAFF, summary="What was given up on a day")
     async def dead_letters(
-        days_ago: Annotated[int, Query(ge=0, lt=DAYS_MAX, description="UTC days")] = 0,
-        limit: Limit = PAGE_DEFAULT,
-        cursor: Cursor = None,
-        caller: Caller = admin,
+        asked: Annotated[models.DeadLettersQuery, Query()], caller: Caller = admin
     ) -> models.DeadLetters:
-        day = days_back(parts.clock.now_us(), DAYS_MAX)[days_ago]
-        found = await pool.run(parts.dead_letters.of_day, day, cursor or "", limit)
-        last = found[-1].parcel.id if len(found) == limit else None
+        day = days_back(parts.clock.now_us(), asked.days_ago + 1)[-1]
+        found = await pool.run(parts.dead_letters.of_day, day, asked.cursor or "", asked.limit)
+        last = found[-1].parcel.id if len(found) == asked.limit else None
         letters = [reading.dead_letter(letter) for letter in found]
         return models.DeadLetters(day=day, dead_letters=letters, next_cursor=last)
 
@@ -209,7 +196,7 @@ def _dead_letters(service: _Service) -> APIRouter:
 
 
 def _provider(service: _Service) -> APIRouter:
-    router = APIRouter(tags=["the lab's provider"])
+    router = APIRouter(tags=["the lab's provider"], dependencies=[Depends(each_once)])
     admin: Any = Depends(service.callers.who(ADMIN))
     provider = service.parts.provider
 
@@ -235,8 +222,10 @@ def _provider(service: _Service) -> APIRouter:
         return models.Taken(notification_id=key, repeated=not new)
 
     @router.get("/provider/messages", responses=_STAFF, summary="What the provider took last")
-    async def messages(limit: Limit = PAGE_DEFAULT, caller: Caller = admin) -> Any:
-        taken = provider.messages()[:limit]
+    async def messages(
+        asked: Annotated[models.PageQuery, Query()], caller: Caller = admin
+    ) -> models.ProviderMessages:
+        taken = provider.messages()[: asked.limit]
         return models.ProviderMessages(messages=[reading.provider_message(each) for each in taken])
 
     return router
@@ -244,15 +233,16 @@ def _provider(service: _Service) -> APIRouter:
 
 def _pages(service: _Service) -> APIRouter:
     router = service.pages.router()
+    router.dependencies.append(Depends(each_once))
     reader: Any = Depends(service.callers.who(page=True))
     parts, pool = service.parts, service.pool
 
-    @router.get("/inbox", responses=_OWN, summary="The inbox, for people")
+    @router.get("/inbox", summary="The inbox, for people")
     async def inbox(
-        user_id: UserId = None, cursor: Cursor = None, caller: Caller = reader
+        asked: Annotated[models.InboxQuery, Query()], caller: Caller = reader
     ) -> HTMLResponse:
-        user = service.whose(caller, user_id)
-        page = await pool.run(parts.inbox.page, user, PAGE_DEFAULT, cursor)
+        user = service.whose(caller, asked.user_id)
+        page = await pool.run(parts.inbox.page, user, asked.limit, asked.cursor)
         choice = await pool.run(parts.preferences.stored, user)
         zone = choice.quiet.zone if choice.quiet else ZONE
         own = {} if user == caller.user_id else {"user_id": user}
@@ -266,7 +256,7 @@ def _pages(service: _Service) -> APIRouter:
             rows=[reading.shown(row, zone) for row in page.rows],
             zone=zone,
             quiet=reading.preferences(user, choice).quiet_hours,
-            later_page=cursor is not None,
+            later_page=asked.cursor is not None,
             first_page=f"/inbox?{urlencode(own)}" if own else "/inbox",
             older=f"/inbox?{older}" if older else "",
         )

@@ -18,13 +18,14 @@ from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 from fastapi import APIRouter, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.routing import APIRoute
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from paytm_lab.core.errors import BadInput, Forbidden, PaytmLabError, Unauthenticated
 from paytm_lab.web.callers import PAGE_COOKIE, Callers
-from paytm_lab.web.problems import declared, status_of
+from paytm_lab.web.problems import status_of
 
 TOKEN_CHARACTERS_MAX = 3_900  # browsers drop a cookie of more than 4,096 bytes
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -104,10 +105,33 @@ class Pages:
                         return await handle(request)
                     except PaytmLabError as error:
                         return pages.failed(request, error)
+                    except RequestValidationError as error:
+                        place = ".".join(map(str, error.errors()[0]["loc"]))
+                        wrong = BadInput("the address is not as described", place=place)
+                        return pages.failed(request, wrong)
 
                 return handle_page
 
-        return APIRouter(route_class=PageRoute, tags=["pages"], default_response_class=HTMLResponse)
+        return APIRouter(
+            route_class=PageRoute,
+            tags=["pages"],
+            default_response_class=HTMLResponse,
+            responses=shown(
+                HTTPStatus.UNAUTHORIZED,
+                HTTPStatus.FORBIDDEN,
+                HTTPStatus.NOT_FOUND,
+                HTTPStatus.UNPROCESSABLE_ENTITY,
+                HTTPStatus.SERVICE_UNAVAILABLE,
+            ),
+        )
+
+
+def shown(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
+    """For ``responses=`` of a route: errors that it shows as pages."""
+    return {
+        int(status): {"description": status.phrase, "content": {"text/html": {}}}
+        for status in statuses
+    }
 
 
 class SessionBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -129,12 +153,11 @@ def session_router(pages: Pages, callers: Callers, home: str) -> APIRouter:
         "/session",
         summary="Hand an access token to this browser",
         status_code=HTTPStatus.SEE_OTHER,
+        response_class=Response,
         openapi_extra=_DESCRIBED,
-        responses=declared(HTTPStatus.FORBIDDEN)
-        | {
+        responses={
             204: {"description": "Signed in (to a JSON body)"},
             303: {"description": "Signed in; on to the page (to a form)"},
-            401: {"description": "The token is not valid"},
         },
     )
     async def begin(request: Request) -> Response:
@@ -163,8 +186,8 @@ def session_router(pages: Pages, callers: Callers, home: str) -> APIRouter:
         "/sign-out",
         summary="Take the access token from this browser",
         status_code=HTTPStatus.SEE_OTHER,
-        responses=declared(HTTPStatus.FORBIDDEN)
-        | {303: {"description": "Signed out; on to the sign-in"}},
+        response_class=Response,
+        responses={303: {"description": "Signed out; on to the sign-in"}},
     )
     async def end(request: Request) -> Response:
         """The session itself ends by `POST /logout` of the auth service."""

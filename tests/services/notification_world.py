@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 
 from paytm_lab import Lab
+from paytm_lab.web.app import Application
 from paytm_lab.web.scopes import ADMIN, TRANSFER_OWN
 from paytm_lab.wiring.services import Services
 from tests.services.client import Client
@@ -18,8 +19,9 @@ from tests.services.world import Signer
 class NotificationWorld:
     """``call`` asks as a user, with any scopes."""
 
-    def __init__(self, lab: Lab, services: Services, client: Client) -> None:
+    def __init__(self, lab: Lab, services: Services, app: Application, client: Client) -> None:
         self.lab = lab
+        self.app = app
         self.services = services
         self.client = client
         self.signer = Signer(lab)
@@ -60,7 +62,7 @@ def notification_world(**settings: Any) -> Iterator[NotificationWorld]:
         try:
             service = services.make("notification")
             with Client(httpx.ASGITransport(service.app)) as client:
-                world = NotificationWorld(lab, services, client)
+                world = NotificationWorld(lab, services, service.app, client)
                 services.start()
                 yield world
         finally:

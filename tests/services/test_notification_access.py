@@ -53,7 +53,8 @@ ROUTES = [
 ]
 # Need no token, or bring their own proof: a signature, a token in the body.
 OPEN = {
-    ("GET", "/health"), ("GET", "/ready"), ("GET", "/metrics"), ("GET", "/sign-in"),
+    ("GET", "/live"), ("GET", "/health"), ("GET", "/ready"), ("GET", "/metrics"),
+    ("GET", "/sign-in"),
     ("POST", "/session"), ("POST", "/sign-out"), ("POST", "/provider/{channel}"),
 }  # fmt: skip
 

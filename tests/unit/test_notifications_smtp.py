@@ -19,12 +19,21 @@ from aiosmtpd.smtp import AuthResult, LoginPassword
 from paytm_lab.backends.embedded.wide_store import EmbeddedWideStore
 from paytm_lab.core.clock import SystemClock
 from paytm_lab.core.errors import Unavailable
-from paytm_lab.notifications.channels import TAKEN, Outgoing, Verdict
+from paytm_lab.notifications.channels import TAKEN, Outgoing, Verdict, every_kind
+from paytm_lab.notifications.consumer import NotificationConsumer
 from paytm_lab.notifications.contacts import Contact, Contacts, email_of, lab_name
 from paytm_lab.notifications.letters import Letters
 from paytm_lab.notifications.smtp import Server, SmtpChannel
-from paytm_lab.notifications.tables import WIDE_TABLES
+from paytm_lab.notifications.tables import NOTIFICATIONS, WIDE_TABLES
 from tests.mail import HOST, Mailbox, mail_server
+from tests.unit.consumer_world import (
+    Port,
+    World,
+    as_records,
+    crash_points,
+    payment,
+    payment_message,
+)
 from tests.unit.test_notifications_channels import HOSTILE_IDS
 
 
@@ -293,6 +302,36 @@ def test_something_else_listens(
     port = scripted(lambda connection: connection.sendall(greeting * 3))
     with pytest.raises(Unavailable):
         channel(contacts, port, timeout_s=0.3).send([message()])
+
+
+def test_only_a_crash_after_the_servers_answer_sends_a_letter_twice_and_shows_it(
+    tmp_path: Path, mailbox: Mailbox, serve: Callable[..., int]
+) -> None:
+    port = serve()
+    records = as_records([payment_message("PaymentFailed", payment("p"))])
+    outcomes = set()
+
+    def consumer(world: World) -> NotificationConsumer:
+        mail = Port(channel(Contacts(world.real_store), port), world.plan)
+        return NotificationConsumer(world.store, every_kind(mail), world.log, world.clock)
+
+    def run(world: World) -> None:
+        mailbox.letters.clear()
+        consumer(world).handle(records)
+
+    for where, world in crash_points(tmp_path, run):
+        consumer(world).handle(records)
+        consumer(world).handle(records)
+        (row,) = world.real_store.scan(NOTIFICATIONS)
+        assert row["state"] == "sent", where
+        ids = {letter["Message-ID"] for _, letter in mailbox.letters}
+        assert len(ids) == 1, where
+        # Where it may be, it says so: also where dying came before the letter went.
+        outcomes.add((where, len(mailbox.letters), row["possible_repeat"]))
+    assert {outcome for outcome in outcomes if outcome[1:] != (1, 0)} == {
+        ("after insert_if_absent", 1, 1), ("before send", 1, 1), ("after send", 2, 1),
+        ("before upsert", 2, 1),
+    }  # fmt: skip
 
 
 # -- encryption and login -------------------------------------------------------------------------

@@ -1,0 +1,64 @@
+"""`paytm-lab serve all` with SMS and push by HTTP: to the lab's own provider, by real sockets."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.services import test_serve
+from tests.services.client import PASSWORD
+from tests.waiting import until
+
+
+@pytest.fixture
+def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    for kind in ("SMS", "PUSH"):
+        monkeypatch.setenv(f"PAYTM_LAB_NOTIFICATION_{kind}", "http")
+    served = test_serve.Served(tmp_path / "lab", "all")
+    yield served
+    served.process.kill()
+    served.process.wait(30)
+
+
+def test_push_and_sms_reach_the_labs_provider(served: Any) -> None:
+    until(lambda: served.is_up("auth"), "it answers")
+    until(lambda: served.is_up("notification"), "it answers")
+    served.login("boss")
+    boss = _login(served, "boss")
+    secret = (served.data / "admin.token").read_text().strip()
+    made = httpx.post(
+        f"{served.url('auth')}/admin", json={"token": secret},
+        headers={"Authorization": f"Bearer {boss}"},
+    )  # fmt: skip
+    assert made.status_code < 300, made.text
+    boss = _login(served, "boss")
+    headers = {"Authorization": f"Bearer {boss}"}
+    for user in ("asha", "ravi"):
+        url = f"{served.url('shard_manager')}/create_account/{user}/10000"
+        assert httpx.post(url, headers=headers).status_code == 201
+    url = f"{served.url('shard_manager')}/transfer/asha/ravi/7500"
+    assert httpx.post(url, headers=headers).status_code == 201
+    provider = f"{served.url('notification')}/provider/messages"
+
+    def taken() -> set[tuple[str, str]]:
+        said = httpx.get(provider, headers=headers).json()["messages"]
+        return {(message["user_id"], message["channel"]) for message in said}
+
+    until(lambda: taken() == {("ravi", "push"), ("asha", "sms")})
+    inbox = f"{served.url('notification')}/notifications?user_id=ravi"
+    (mine,) = httpx.get(inbox, headers=headers).json()["notifications"]
+    assert mine["state"] == "sent" and mine["channel"] == "push"
+    assert served.stop(signal.SIGTERM) == 0
+    log = served.log.read_text()
+    assert "Traceback" not in log
+    key = served.data / "notifications" / "webhook.secret"
+    assert key.stat().st_mode & 0o777 == 0o600
+
+
+def _login(served: Any, user: str) -> str:
+    body = {"user_id": user, "password": PASSWORD}
+    return str(httpx.post(f"{served.url('auth')}/login", json=body).json()["access_token"])
