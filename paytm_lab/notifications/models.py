@@ -6,9 +6,6 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from paytm_lab.notifications.dead_letters import DAYS_MAX
-from paytm_lab.notifications.user_inbox import PLACE_CHARACTERS_MAX
-
 Kind = Literal["email", "sms", "push"]
 State = Literal["sent", "waiting", "sending", "failed", "unknown", "claimed"]
 Kinds = Annotated[list[Kind], Field(max_length=3)]
@@ -18,33 +15,6 @@ Time = Annotated[str, Field(pattern=TIME_PATTERN, examples=["22:00"])]
 
 class Strict(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
-
-
-class WhoseQuery(BaseModel):
-    model_config = ConfigDict(extra="forbid")  # a misspelt name would be somebody else's answer
-
-    user_id: str | None = Field(
-        None, max_length=256, description="Somebody else's, with the permission admin."
-    )
-
-
-class PageQuery(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    limit: int = Field(50, ge=1, le=200)
-
-
-class InboxQuery(WhoseQuery, PageQuery):
-    cursor: str | None = Field(
-        None, max_length=PLACE_CHARACTERS_MAX, description="`next_cursor` of the page before."
-    )
-
-
-class DeadLettersQuery(PageQuery):
-    days_ago: int = Field(0, ge=0, lt=DAYS_MAX, description="UTC days.")
-    cursor: str | None = Field(
-        None, max_length=PLACE_CHARACTERS_MAX, description="`next_cursor` of the page before."
-    )
 
 
 class QuietHoursBody(Strict):

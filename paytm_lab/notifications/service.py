@@ -20,9 +20,10 @@ from paytm_lab.core.ids import require_user_id
 from paytm_lab.notifications import models, reading
 from paytm_lab.notifications.contacts import Contact
 from paytm_lab.notifications.counting import count_into
-from paytm_lab.notifications.dead_letters import days_back
+from paytm_lab.notifications.dead_letters import DAYS_MAX, days_back
 from paytm_lab.notifications.parts import Parts
 from paytm_lab.notifications.quiet import ZONE
+from paytm_lab.notifications.user_inbox import PLACE_CHARACTERS_MAX
 from paytm_lab.notifications.webhook import IDEMPOTENCY_KEY, SIGNATURE
 from paytm_lab.web.app import make_app
 from paytm_lab.web.callers import Callers
@@ -37,6 +38,7 @@ from paytm_lab.web.tokens import Caller
 
 NAME = "notification"
 THREADS, WAITING_MAX, ANSWER_S_MAX = 8, 512, 10.0
+PAGE_DEFAULT, PAGE_MAX = 50, 200
 _TEMPLATES = Path(__file__).parent / "templates_html"
 _UNAUTHORIZED = declared(HTTPStatus.UNAUTHORIZED)
 _OWN = declared(HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_FOUND)
@@ -54,7 +56,15 @@ notification's id. `/provider/{channel}` is such a provider, for the lab.
 """
 
 Channel = Literal["sms", "push"]
-Whose = Annotated[models.WhoseQuery, Query()]
+UserId = Annotated[
+    str | None,
+    Query(max_length=256, description="Somebody else's, with the permission admin."),
+]
+Limit = Annotated[int, Query(ge=1, le=PAGE_MAX)]
+Cursor = Annotated[
+    str | None,
+    Query(max_length=PLACE_CHARACTERS_MAX, description="`next_cursor` of the page before."),
+]
 
 
 class _Service:
@@ -113,11 +123,14 @@ def _inbox(service: _Service) -> APIRouter:
 
     @router.get("/notifications", responses=_OWN, summary="What was sent, the newest first")
     async def notifications(
-        asked: Annotated[models.InboxQuery, Query()], caller: Caller = anybody
+        user_id: UserId = None,
+        limit: Limit = PAGE_DEFAULT,
+        cursor: Cursor = None,
+        caller: Caller = anybody,
     ) -> models.Notifications:
         """Also what waits, and what could not be delivered. The last thirteen months."""
-        user = service.whose(caller, asked.user_id)
-        page = await pool.run(parts.inbox.page, user, asked.limit, asked.cursor)
+        user = service.whose(caller, user_id)
+        page = await pool.run(parts.inbox.page, user, limit, cursor)
         return models.Notifications(
             user_id=user,
             notifications=[reading.notification(row) for row in page.rows],
@@ -133,32 +146,32 @@ def _choices(service: _Service) -> APIRouter:
     parts, pool = service.parts, service.pool
 
     @router.get("/preferences", responses=_OWN, summary="By which channels one is told what")
-    async def preferences(asked: Whose, caller: Caller = anybody) -> models.Preferences:
-        user = service.whose(caller, asked.user_id)
+    async def preferences(user_id: UserId = None, caller: Caller = anybody) -> models.Preferences:
+        user = service.whose(caller, user_id)
         return reading.preferences(user, await pool.run(parts.preferences.stored, user))
 
     @router.put("/preferences", responses=_OWN_CHANGED, summary="Choose channels and quiet hours")
     async def choose(
-        body: models.PreferencesBody, asked: Whose, caller: Caller = anybody
+        body: models.PreferencesBody, user_id: UserId = None, caller: Caller = anybody
     ) -> models.Preferences:
         """In place of all that was chosen before. It counts within ten seconds."""
-        user = service.whose(caller, asked.user_id)
+        user = service.whose(caller, user_id)
         choice = reading.choice_of(body)
         await pool.run(parts.preferences.store, user, choice)
         return reading.preferences(user, choice)
 
     @router.get("/contacts", responses=_OWN, summary="Where one is reached")
-    async def contacts(asked: Whose, caller: Caller = anybody) -> models.Contacts:
-        user = service.whose(caller, asked.user_id)
+    async def contacts(user_id: UserId = None, caller: Caller = anybody) -> models.Contacts:
+        user = service.whose(caller, user_id)
         found = (await pool.run(parts.contacts.of, [user])).get(user, Contact())
         return models.Contacts(user_id=user, **found._asdict())
 
     @router.put("/contacts", responses=_OWN_CHANGED, summary="Say where one is reached")
     async def reach(
-        body: models.ContactsBody, asked: Whose, caller: Caller = anybody
+        body: models.ContactsBody, user_id: UserId = None, caller: Caller = anybody
     ) -> models.Contacts:
         """In place of all that was said before."""
-        user = service.whose(caller, asked.user_id)
+        user = service.whose(caller, user_id)
         contact = Contact(body.email, body.phone, body.push_token)
         await pool.run(parts.contacts.store, user, contact)
         return models.Contacts(user_id=user, **contact._asdict())
@@ -173,11 +186,14 @@ def _dead_letters(service: _Service) -> APIRouter:
 
     @router.get("/dead-letters", responses=_STAFF, summary="What was given up on a day")
     async def dead_letters(
-        asked: Annotated[models.DeadLettersQuery, Query()], caller: Caller = admin
+        days_ago: Annotated[int, Query(ge=0, lt=DAYS_MAX, description="UTC days.")] = 0,
+        limit: Limit = PAGE_DEFAULT,
+        cursor: Cursor = None,
+        caller: Caller = admin,
     ) -> models.DeadLetters:
-        day = days_back(parts.clock.now_us(), asked.days_ago + 1)[-1]
-        found = await pool.run(parts.dead_letters.of_day, day, asked.cursor or "", asked.limit)
-        last = found[-1].parcel.id if len(found) == asked.limit else None
+        day = days_back(parts.clock.now_us(), days_ago + 1)[-1]
+        found = await pool.run(parts.dead_letters.of_day, day, cursor or "", limit)
+        last = found[-1].parcel.id if len(found) == limit else None
         letters = [reading.dead_letter(letter) for letter in found]
         return models.DeadLetters(day=day, dead_letters=letters, next_cursor=last)
 
@@ -223,9 +239,9 @@ def _provider(service: _Service) -> APIRouter:
 
     @router.get("/provider/messages", responses=_STAFF, summary="What the provider took last")
     async def messages(
-        asked: Annotated[models.PageQuery, Query()], caller: Caller = admin
+        limit: Limit = PAGE_DEFAULT, caller: Caller = admin
     ) -> models.ProviderMessages:
-        taken = provider.messages()[: asked.limit]
+        taken = provider.messages()[:limit]
         return models.ProviderMessages(messages=[reading.provider_message(each) for each in taken])
 
     return router
@@ -239,10 +255,10 @@ def _pages(service: _Service) -> APIRouter:
 
     @router.get("/inbox", summary="The inbox, for people")
     async def inbox(
-        asked: Annotated[models.InboxQuery, Query()], caller: Caller = reader
+        user_id: UserId = None, cursor: Cursor = None, caller: Caller = reader
     ) -> HTMLResponse:
-        user = service.whose(caller, asked.user_id)
-        page = await pool.run(parts.inbox.page, user, asked.limit, asked.cursor)
+        user = service.whose(caller, user_id)
+        page = await pool.run(parts.inbox.page, user, PAGE_DEFAULT, cursor)
         choice = await pool.run(parts.preferences.stored, user)
         zone = choice.quiet.zone if choice.quiet else ZONE
         own = {} if user == caller.user_id else {"user_id": user}
@@ -256,7 +272,7 @@ def _pages(service: _Service) -> APIRouter:
             rows=[reading.shown(row, zone) for row in page.rows],
             zone=zone,
             quiet=reading.preferences(user, choice).quiet_hours,
-            later_page=asked.cursor is not None,
+            later_page=cursor is not None,
             first_page=f"/inbox?{urlencode(own)}" if own else "/inbox",
             older=f"/inbox?{older}" if older else "",
         )

@@ -27,20 +27,18 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_push_and_sms_reach_the_labs_provider(served: Any) -> None:
     until(lambda: served.is_up("auth"), "it answers")
     until(lambda: served.is_up("notification"), "it answers")
-    served.login("boss")
-    boss = _login(served, "boss")
-    secret = (served.data / "admin.token").read_text().strip()
-    made = httpx.post(
-        f"{served.url('auth')}/admin", json={"token": secret},
-        headers={"Authorization": f"Bearer {boss}"},
-    )  # fmt: skip
-    assert made.status_code < 300, made.text
-    boss = _login(served, "boss")
+    token = (served.data / "admin.token").read_text().strip()
+    body = {"user_id": "boss", "password": PASSWORD}
+    made = httpx.post(f"{served.url('auth')}/admin", json={**body, "admin_token": token})
+    assert made.status_code == 201, made.text
+    boss = httpx.post(f"{served.url('auth')}/login", json=body).json()["access_token"]
     headers = {"Authorization": f"Bearer {boss}"}
     for user in ("asha", "ravi"):
         url = f"{served.url('shard_manager')}/create_account/{user}/10000"
         assert httpx.post(url, headers=headers).status_code == 201
-    url = f"{served.url('shard_manager')}/transfer/asha/ravi/7500"
+    chosen = f"{served.url('notification')}/preferences?user_id=asha"
+    assert httpx.put(chosen, headers=headers, json={"paid": ["sms"]}).status_code == 200
+    url = f"{served.url('shard_manager')}/transfer/asha/ravi/75"
     assert httpx.post(url, headers=headers).status_code == 201
     provider = f"{served.url('notification')}/provider/messages"
 
@@ -57,8 +55,3 @@ def test_push_and_sms_reach_the_labs_provider(served: Any) -> None:
     assert "Traceback" not in log
     key = served.data / "notifications" / "webhook.secret"
     assert key.stat().st_mode & 0o777 == 0o600
-
-
-def _login(served: Any, user: str) -> str:
-    body = {"user_id": user, "password": PASSWORD}
-    return str(httpx.post(f"{served.url('auth')}/login", json=body).json()["access_token"])

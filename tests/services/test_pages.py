@@ -54,7 +54,7 @@ def client(tmp_path: Path) -> Iterator[Client]:
     admin: Any = Depends(callers.who(ADMIN, page=True))
 
     @router.get("/hello")
-    async def hello(caller: Caller = anybody) -> HTMLResponse:
+    async def hello(a: str = "", c: str = "", caller: Caller = anybody) -> HTMLResponse:
         return pages.page("hello.html", signed_in=caller.user_id)
 
     @router.get("/staff")
