@@ -37,7 +37,7 @@ class _Counted(Collector):
         )
         for kind in ChannelKind:
             sent.add_metric([kind], counters[kind])
-            away.add_metric([kind], int(self._delivery.is_away(kind)))
+            away.add_metric([kind], int(self._delivery.away_s(kind) > 0))
         yield sent
         yield away
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,6 +30,7 @@ from paytm_lab.ports.event_log import EventLog, Message
 from paytm_lab.ports.wide_store import WideStore
 
 BACKOFF_S_MAX = 600.0
+_logger = logging.getLogger(__name__)
 AWAY_S_MIN, AWAY_S_MAX = 1.0, 60.0
 _ERROR_LENGTH_MAX = 500
 
@@ -76,24 +78,37 @@ class Delivery:
                 continue
             by_provider.setdefault(id(self.channels[parcel.message.channel]), []).append(parcel)
         for number, batch in by_provider.items():
-            away_s = self._away.get(number, (0.0, 0.0))[0] - self._clock.monotonic_s()
-            if away_s > 0:
-                for parcel in batch:
-                    parcel.error = "the provider cannot be reached"
-                    self._wait(parcel, away_s)
-            else:
+            if not self.postpone(batch):
                 self._send_batch(number, self.channels[batch[0].message.channel], batch)
 
-    def is_away(self, kind: str) -> bool:
-        """Whether this kind's provider is left alone at the moment."""
+    def away_s(self, kind: str) -> float:
+        """For how long this kind's provider is still left alone; 0 or less: it is not."""
         number = id(self.channels[kind])
-        return self._away.get(number, (0.0, 0.0))[0] > self._clock.monotonic_s()
+        return self._away.get(number, (0.0, 0.0))[0] - self._clock.monotonic_s()
+
+    def postpone(self, parcels: Sequence[Parcel]) -> bool:
+        """Let these, of one provider, wait if it is left alone at the moment; whether it is."""
+        away_s = self.away_s(parcels[0].message.channel)
+        if away_s <= 0:
+            return False
+        for parcel in parcels:
+            parcel.error = "the provider cannot be reached"
+            self._wait(parcel, away_s)
+        return True
 
     def _send_batch(self, number: int, provider: Channel, batch: Sequence[Parcel]) -> None:
         try:
             answers = provider.send([parcel.message for parcel in batch])
         except (Unavailable, StoreError) as error:
             answers = [Answer(Verdict.AWAY, str(error))] * len(batch)
+        except Exception as error:  # about one of them, which must not keep back the others
+            if len(batch) > 1:
+                for parcel in batch:
+                    parcel.possible_repeat = 1  # nobody knows how far it came
+                    self._send_batch(number, provider, [parcel])
+                return
+            _logger.exception("a notification cannot be sent: %s", batch[0].id)
+            answers = [Answer(Verdict.REFUSED, f"{type(error).__name__}: {error}")]
         answered = 0
         postponed = []
         for parcel, (verdict, why) in zip(batch, answers, strict=True):

@@ -8,7 +8,7 @@ the provider may have been asked already, so that the notification counts as a p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -99,10 +99,21 @@ class Sweeper:
                     parcel.possible_repeat = 1
                 parcel.due_us = 0
                 to_send[parcel.id] = parcel
-        self._send(list(to_send.values()))
+        self._send(self._reachable(to_send.values()))
         self._delivery.show(sent)
         self._delivery.announce([*to_send.values(), *sent])
         self._delivery.waiting.remove(rows)
+
+    def _reachable(self, parcels: Iterable[Parcel]) -> list[Parcel]:
+        """Those whose provider is there. The others only change their minute: an outage of hours
+        must not be more work than that.
+        """
+        reachable: list[Parcel] = []
+        postponed: list[Parcel] = []
+        for parcel in parcels:
+            (postponed if self._delivery.postpone([parcel]) else reachable).append(parcel)
+        self._delivery.waiting.put(postponed)
+        return reachable
 
     def _send(self, parcels: Sequence[Parcel]) -> None:
         if not parcels:

@@ -213,6 +213,25 @@ def test_an_outage_of_hours_loses_nothing_and_counts_as_no_try(world: World) -> 
     mailing.close()
 
 
+def test_one_that_no_provider_can_handle_fails_alone(world: World) -> None:
+    class Choking(MemoryChannel):
+        def send(self, messages: Sequence[Outgoing]) -> list[Answer]:
+            if any(m.user_id == "sender-bad" for m in messages):
+                raise ValueError("cannot be written")
+            return super().send(messages)
+
+    quiet(world, "sender-a", "sender-bad", "sender-c")
+    channel = Choking()
+    mailing = Mailing(world, channel)
+    mailing.handle(paid("a", "bad", "c"))
+    mailing.sweep(2 * HOUR_S, every_s=60)
+    assert states(world) == {"sent": 5, "failed": 1}
+    letters = DeadLetters(world.real_store, mailing.delivery.waiting, world.clock)
+    (letter,) = letters.of_day("2026-01-01", "", 10)
+    assert letter.error == "ValueError: cannot be written"
+    mailing.close()
+
+
 def test_many_that_are_due_at_one_time_all_go(world: World) -> None:
     names = [f"n{i}" for i in range(3_000)]
     quiet(world, *(f"sender-{name}" for name in names))
