@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from hashlib import blake2b
 
 import msgspec
@@ -113,7 +114,12 @@ def inbox_row_of(parcel: Parcel) -> Row:
 
 def month_of(time_us: int) -> str:
     """'2026-01', UTC."""
-    return f"{datetime.fromtimestamp(time_us / 1e6, UTC):%Y-%m}"
+    return _month_of_hour(time_us // 3_600_000_000)
+
+
+@lru_cache(64)  # it is asked for each notification
+def _month_of_hour(hour: int) -> str:
+    return f"{datetime.fromtimestamp(hour * 3_600, UTC):%Y-%m}"
 
 
 def time_of_place(place: str) -> int:
