@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -12,6 +13,7 @@ from paytm_lab import Lab
 from paytm_lab.web.app import Application
 from paytm_lab.web.scopes import ADMIN, TRANSFER_OWN
 from paytm_lab.wiring.services import Services
+from tests.servers import STACK_DIR
 from tests.services.client import Client
 from tests.services.world import Signer
 
@@ -57,6 +59,8 @@ class NotificationWorld:
 
 @contextmanager
 def notification_world(**settings: Any) -> Iterator[NotificationWorld]:
+    if settings.get("profile") == "servers" and STACK_DIR:
+        settings["stack_dir"] = Path(STACK_DIR)
     with Lab(**{"shards": 2, **settings}) as lab:
         services = Services(lab.system)
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from paytm_lab.core.events import Topic, unwrap
+from paytm_lab.notifications.tables import WAITING
 from paytm_lab.notifications.webhook import IDEMPOTENCY_KEY, SIGNATURE, signature
+from paytm_lab.web.scopes import ADMIN
 from paytm_lab.wiring.channels import OPERATORS
 from paytm_lab.wiring.secret_files import secret_of
 from tests.mail import Mailbox, mail_server
@@ -23,8 +26,8 @@ from tests.waiting import until
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NotificationWorld]:
-    with notification_world(data=tmp_path_factory.mktemp("lab")) as world:
+def world(profile: str) -> Iterator[NotificationWorld]:
+    with notification_world(profile=profile) as world:
         yield world
 
 
@@ -247,6 +250,27 @@ def test_email_goes_by_smtp_and_a_dead_letter_gets_another_try(tmp_path: Path) -
         until(lambda: len(announced()) == 2)
 
 
+def test_of_many_who_retry_a_dead_letter_at_once_it_is_sent_once(tmp_path: Path) -> None:
+    mailbox = Mailbox()
+    mailbox.refused = {"gone@lab.invalid": "550 no such user"}
+    with mail_server(mailbox) as port, notification_world(
+        data=tmp_path / "lab", notification_email="smtp",
+        notification_smtp_server=f"127.0.0.1:{port}", notification_smtp_tls="none",
+    ) as world:  # fmt: skip
+        world.paid("gone", "ravi")
+        (letter,) = world.admin("GET", "/dead-letters").json()["dead_letters"]
+        mailbox.refused.clear()
+        path = f"/dead-letters/{letter['notification_id']}/retry"
+        world.token("root", ADMIN)
+        with ThreadPoolExecutor(12) as pool:
+            said = list(pool.map(lambda _: world.admin("POST", path).status_code, range(24)))
+        assert set(said) <= {202, 404} and 202 in said
+        until(lambda: world.inbox("gone")[0]["state"] == "sent")
+        waiting = world.lab.system.wide
+        until(lambda: waiting.count(WAITING) == 0)
+        assert [to for to, _ in mailbox.letters] == ["gone@lab.invalid"]
+
+
 def test_a_mail_server_that_comes_back_gets_all_once(tmp_path: Path) -> None:
     mailbox = Mailbox()
     with mail_server(mailbox) as port:
@@ -284,7 +308,7 @@ def operators(world: NotificationWorld) -> list[str]:
 
 def test_a_shard_that_goes_down_and_comes_back_is_told_of_once_each(tmp_path: Path) -> None:
     with notification_world(data=tmp_path / "lab", notification_alert_users="oncall") as world:
-        world.lab.system.health._interval_s = 0.2
+        world.lab.system.health._interval_s = 0.2  # not ten seconds a check
         until(lambda: "shard-1" in world.lab.system.health.latest)
         with world.lab.fault("shard-1", "down"):
             until(lambda: operators(world) == ["shard-1 is down"])
@@ -293,3 +317,16 @@ def test_a_shard_that_goes_down_and_comes_back_is_told_of_once_each(tmp_path: Pa
             "paytm_lab: shard-1 is down", "paytm_lab: shard-1 is up again",
         ]  # fmt: skip
         assert "shard-1 is up again" in world.admin("GET", f"/inbox?user_id={OPERATORS}").text
+
+
+def test_a_service_that_goes_down_and_comes_back_is_told_of_once_each(tmp_path: Path) -> None:
+    with notification_world(data=tmp_path / "lab") as world:
+        health, coordination = world.lab.system.health, world.lab.system.coordination
+        health._interval_s = 0.2
+        leave = coordination.register("auth", "test", "127.0.0.1:1")
+        until(lambda: health.latest["auth"].state == "up" if "auth" in health.latest else False)
+        leave()
+        until(lambda: operators(world) == ["auth is down"])
+        leave = coordination.register("auth", "test", "127.0.0.1:1")
+        until(lambda: operators(world) == ["auth is down", "auth is up again"])
+        leave()
