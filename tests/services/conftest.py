@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,15 @@ from tests.services.client import Client
 
 # As cheap as argon2 allows: what is tested is not how long a guess takes.
 CHEAP = {"password_hash_memory_kib": 64, "password_hash_passes": 1}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test that sets a fault gets the mark ``sets_faults``: on the real servers its faults stop
+    what other tests use, so that it runs apart from them.
+    """
+    for item in items:
+        if isinstance(item, pytest.Function) and ".fault(" in inspect.getsource(item.function):
+            item.add_marker(pytest.mark.sets_faults)
 
 
 @pytest.fixture

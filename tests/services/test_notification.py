@@ -168,7 +168,7 @@ def test_ready_names_what_it_stands_on(world: NotificationWorld) -> None:
         problem(world.call("GET", "/notifications", "asha"), 503, "unavailable")
         page = world.call("GET", "/inbox", "asha")
         assert page.status_code == 503 and "Service Unavailable" in page.text
-    assert world.call("GET", "/notifications", "asha").status_code == 200
+    until(lambda: world.call("GET", "/notifications", "asha").status_code == 200)
 
 
 # -- the lab's own provider ------------------------------------------------------------------------

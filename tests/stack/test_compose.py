@@ -8,14 +8,18 @@ import os
 import re
 import shlex
 import subprocess
-from collections.abc import Callable
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from paytm_lab.config import Settings
-from paytm_lab.messaging.topics import GROUPS
+from paytm_lab.config_services import SERVICES
 from paytm_lab.stack import cassandra, kafka, mysql, redis, zookeeper
 from paytm_lab.stack.connection import MYSQL_USER, Passwords
 from paytm_lab.stack.fetch import fetch
@@ -26,7 +30,7 @@ ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "compose/compose.yml"
 SHARDS = [mysql.name(shard) for shard in range(mysql.COUNT)]
 SERVERS = [*SHARDS, "redis", "zookeeper", "kafka", "cassandra"]
-WORKERS = {"relay": ["relay"], **{group: ["consume", group] for group in GROUPS}}
+WORKERS = {service: ["serve", service] for service in SERVICES}
 MEMORY_MAX = 6 << 30
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -171,6 +175,7 @@ def test_only_this_machine_reaches_the_servers_at_the_usual_ports(services: dict
         "kafka": kafka.PORT,
         "cassandra": cassandra.PORT,
         "notebooks": 8888,
+        **{service: getattr(Settings(), f"{service}_port") for service in SERVICES},
     }
     for name in SHARDS:
         assert services[name]["ports"][0]["target"] == mysql.PORT
@@ -278,6 +283,44 @@ def test_memory_and_cpus_are_limited(services: dict[str, Any]) -> None:
     heaps = {"zookeeper": zookeeper.HEAP, "kafka": kafka.HEAP, "cassandra": cassandra.HEAP}
     for name, heap in heaps.items():
         assert int(services[name]["mem_limit"]) > 1.5 * (int(heap.removesuffix("m")) << 20)
+
+
+def test_the_services_are_asked_whether_they_are_ready(services: dict[str, Any]) -> None:
+    for service in SERVICES:
+        port = services[service]["ports"][0]
+        assert str(port["target"]) == port["published"]
+        *command, code, place = services[service]["healthcheck"]["test"]
+        assert (command, place) == (["CMD", "python", "-c"], port["published"])
+        for status in (200, 503):
+            with answering(status) as served:
+                asked = subprocess.run(
+                    [sys.executable, "-c", code, str(served)], capture_output=True, timeout=30
+                )
+            assert (asked.returncode == 0) is (status == 200)
+        asked = subprocess.run(
+            [sys.executable, "-c", code, str(served)], capture_output=True, timeout=30
+        )
+        assert asked.returncode != 0, "nobody listens any more"
+
+
+@contextmanager
+def answering(status: int) -> Iterator[int]:
+    """A port where /ready is answered so, and anything else is not found."""
+
+    class Ready(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status if self.path == "/ready" else 404)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Ready) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server.server_port
+        server.shutdown()
+        thread.join()
 
 
 def test_data_is_on_named_volumes_of_its_own(config: dict[str, Any]) -> None:
