@@ -13,7 +13,10 @@ from paytm_lab.terminal import errors_in_words
 def serve(
     names: Annotated[
         list[str],
-        typer.Argument(help="Services (auth, shard_manager), or all.", metavar="NAME...|all"),
+        typer.Argument(
+            help="Services (analytics, auth, fraud, notification, shard_manager), or all.",
+            metavar="NAME...|all",
+        ),
     ],
     events: Annotated[
         bool,
