@@ -13,7 +13,9 @@ from sqlalchemy import Connection, event, text
 from paytm_lab import Workload
 from paytm_lab.analytics import models, shard_watch
 from paytm_lab.analytics.shard_watch import ShardWatch
+from paytm_lab.web.scopes import ANALYTICS_READ
 from tests.services.analytics_world import PAGES, AnalyticsWorld
+from tests.services.test_stalls import all_of, require_no_stall
 from tests.services.world import of_model
 from tests.waiting import until
 
@@ -307,3 +309,13 @@ def test_a_store_that_was_there_before_is_gone_through(world: AnalyticsWorld) ->
     handed = [entry.id for read in reads for entry in read.new]
     kept = each_shard(world, "SELECT COUNT(*) FROM ledger_entries WHERE account_id < 2000")
     assert len(handed) == len(set(handed)) == kept[0][0][0]
+
+
+def test_no_page_keeps_others_from_being_answered(world: AnalyticsWorld) -> None:
+    asked = [("GET", f"{where}/{page}", "reader", ANALYTICS_READ)
+             for page in PAGES for where in ("", "/api")]  # fmt: skip
+
+    async def work() -> None:
+        assert await all_of(world, asked) == {200}
+
+    require_no_stall(world, work)
