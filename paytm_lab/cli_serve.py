@@ -14,7 +14,7 @@ def serve(
     names: Annotated[
         list[str],
         typer.Argument(
-            help="Services (auth, fraud, notification, analytics, shard_manager), or all.",
+            help="Services (analytics, auth, fraud, notification, shard_manager), or all.",
             metavar="NAME...|all",
         ),
     ],

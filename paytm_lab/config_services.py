@@ -22,6 +22,7 @@ class ServiceSettings(BaseSettings):
     )
     auth_port: int = Field(8001, ge=1, le=65_535, description="Port of the auth service.")
     fraud_port: int = Field(8003, ge=1, le=65_535, description="Port of the fraud service.")
+    analytics_port: int = Field(8005, ge=1, le=65_535, description="Port of the analytics service.")
     shard_manager_port: int = Field(8006, ge=1, le=65_535, description="Port of the shard manager.")
     notification_port: int = Field(
         8004, ge=1, le=65_535, description="Port of the notification service."

@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request
 from fastapi.responses import HTMLResponse
+from pydantic.json_schema import SkipJsonSchema
 from starlette.types import ASGIApp
 
 from paytm_lab.core.errors import NotFound
@@ -57,12 +58,12 @@ notification's id. `/provider/{channel}` is such a provider, for the lab.
 
 Channel = Literal["sms", "push"]
 UserId = Annotated[
-    str | None,
+    str | SkipJsonSchema[None],
     Query(max_length=256, description="Somebody else's, with the permission admin."),
 ]
 Limit = Annotated[int, Query(ge=1, le=PAGE_MAX)]
 Cursor = Annotated[
-    str | None,
+    str | SkipJsonSchema[None],
     Query(max_length=PLACE_CHARACTERS_MAX, description="`next_cursor` of the page before."),
 ]
 

@@ -10,23 +10,8 @@ import plotly.graph_objects as go
 
 from paytm_lab.core.errors import BadInput
 from paytm_lab.reporting import frames
-from paytm_lab.reporting.look import (
-    BLUE,
-    GREEN,
-    GREY,
-    INK,
-    ORANGE,
-    PURPLE,
-    RED,
-    bars,
-    count,
-    figure,
-    line,
-    log_axis,
-    rupees,
-    sentence,
-    share,
-)
+from paytm_lab.reporting.look import bars, count, figure, line, log_axis, rupees, sentence, share
+from paytm_lab.web.palette import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, RED
 
 _DECISION_LOOK = (("allow", GREEN), ("review", ORANGE), ("block", RED))
 _TOPIC_COLOR = {

@@ -10,24 +10,12 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-# Each is at least 3:1 against both a white and a near-black page (WCAG for graphics), and the first
-# two differ for every common colour blindness. Same-shard is always BLUE, cross-shard always
-# ORANGE.
-BLUE = "#2b7bba"
-ORANGE = "#d9741a"
-GREEN = "#1a936f"
-RED = "#d1405f"
-PURPLE = "#8a6fc0"
-GREY = "#7d8590"
-INK = "#1f2430"
-GRID = "#e3e6ea"
-SERIES = (BLUE, ORANGE, GREEN, PURPLE, RED, GREY)
+from paytm_lab.web.palette import BLUE, FONT, GREY, GRID, INK, SERIES
 
 # What a line holds at the title's and the subtitle's size in a wide font; Plotly does not wrap text
 # by itself, and only a browser knows the reader's fonts (page.js measures them).
 TITLE_CHARS = 74
 NOTE_CHARS = 104
-FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
 
 def figure(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pandas as pd
 import plotly.graph_objects as go
 
-from paytm_lab.reporting.look import BLUE, GREEN, GREY, ORANGE, bars, figure, sentence
+from paytm_lab.reporting.look import bars, figure, sentence
+from paytm_lab.web.palette import BLUE, GREEN, GREY, ORANGE
 
 _LOADS = (
     ("users_max_over_mean", "users", BLUE),

@@ -8,21 +8,8 @@ import plotly.graph_objects as go
 
 from paytm_lab.core.errors import BadInput
 from paytm_lab.reporting import frames
-from paytm_lab.reporting.look import (
-    BLUE,
-    GREEN,
-    GREY,
-    ORANGE,
-    PURPLE,
-    RED,
-    bars,
-    count,
-    figure,
-    line,
-    log_axis,
-    sentence,
-    share,
-)
+from paytm_lab.reporting.look import bars, count, figure, line, log_axis, sentence, share
+from paytm_lab.web.palette import BLUE, GREEN, GREY, ORANGE, PURPLE, RED
 
 PATH_LOOK = ((False, "same shard", BLUE, "solid"), (True, "cross shard", ORANGE, "dash"))
 _BALANCE_BY = {

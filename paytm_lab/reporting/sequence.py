@@ -10,7 +10,8 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from paytm_lab.reporting.look import BLUE, GREY, INK, ORANGE, figure, sentence
+from paytm_lab.reporting.look import figure, sentence
+from paytm_lab.web.palette import BLUE, GREY, INK, ORANGE
 
 LANES = ("client", "source shard", "destination shard", "outbox relay", "log", "consumers")
 _LABEL_CHARS = 30

@@ -110,10 +110,12 @@ def make_app(
     lifespan: Lifespan | None = None,
     docs: str = "",
     around: Callable[[Application], Application] = lambda app: app,
+    on_stop: Callable[[], None] = lambda: None,
 ) -> ASGIApp:
     """A service's ASGI application. ``summary``: one sentence; ``docs``: what a developer reads
     first at /docs. ``parts``: what /health and /ready ask. ``around``: what sees a request before
-    the framework does.
+    the framework does. ``on_stop``: called when serving is about to end, so that answers that go on
+    for long can end.
     """
     checks = Checks(parts)
 
@@ -152,7 +154,7 @@ def make_app(
     for router in routers:
         app.include_router(router)
     app.include_router(_common(service, checks, metrics))
-    return Frame(around(app), service, metrics, body_bytes_max)
+    return Frame(around(app), service, metrics, body_bytes_max, on_stop)
 
 
 async def _known_query(request: Request) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from http import HTTPStatus
 
 from starlette.responses import Response
@@ -65,13 +66,23 @@ class _Exchange:
 
 
 class Frame:
-    """``body_bytes_max``: a larger body gets 413, whatever length its head claimed."""
+    """``body_bytes_max``: a larger body gets 413, whatever length its head claimed. ``stop``: to be
+    called when serving is about to end.
+    """
 
-    def __init__(self, app: ASGIApp, service: str, metrics: Metrics, body_bytes_max: int) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        service: str,
+        metrics: Metrics,
+        body_bytes_max: int,
+        on_stop: Callable[[], None] = lambda: None,
+    ) -> None:
         self._app = app
         self._service = service
         self._metrics = metrics
         self._body_bytes_max = body_bytes_max
+        self.stop = on_stop
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

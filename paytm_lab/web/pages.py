@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, MutableMapping
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.routing import APIRoute
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from paytm_lab.core.errors import BadInput, Forbidden, PaytmLabError, Unauthenticated
 from paytm_lab.web.callers import PAGE_COOKIE, Callers
@@ -66,6 +66,14 @@ class Pages:
                 "frame-ancestors 'none'",
             )
         )
+
+    @property
+    def globals(self) -> MutableMapping[str, Any]:
+        """What every template knows."""
+        return self._environment.globals
+
+    def template(self, name: str) -> Template:
+        return self._environment.get_template(name)
 
     def page(
         self, template: str, status: HTTPStatus = HTTPStatus.OK, **values: Any

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 
 from paytm_lab.core.errors import MissingPart
 from paytm_lab.tcp_ports import is_taken, owner
+from paytm_lab.web.frame import Frame
 from paytm_lab.web.protocol import GuardedProtocol
 
 GRACE_S = 10  # for requests that are under way when a signal comes
@@ -131,8 +132,10 @@ async def _serve(
     servers = [server_of(each) for each in listening]
 
     def stop() -> None:
-        for server in servers:
+        for each, server in zip(listening, servers, strict=True):
             server.should_exit = True
+            if isinstance(each.app, Frame):
+                each.app.stop()
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -15,6 +15,7 @@ from paytm_lab.web.app import Application
 from paytm_lab.web.callers import Callers
 from paytm_lab.web.pool import BoundedPool
 from paytm_lab.web.tokens import TokenChecker
+from paytm_lab.wiring.analytics_service import analytics_service
 from paytm_lab.wiring.auth_service import auth_service
 from paytm_lab.wiring.fraud_service import fraud_service
 from paytm_lab.wiring.notification_service import notification_service
@@ -46,6 +47,7 @@ class Service(NamedTuple):
 
 
 KINDS: dict[str, Kind] = {
+    "analytics": Kind(analytics_service, lambda settings: settings.analytics_port, ("analytics",)),
     "auth": Kind(auth_service, lambda settings: settings.auth_port),
     "fraud": Kind(fraud_service, lambda settings: settings.fraud_port, ("fraud",)),
     "notification": Kind(
