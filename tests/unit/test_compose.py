@@ -118,5 +118,5 @@ def test_what_continuous_integration_calls_exists() -> None:
     for job in jobs().values():
         assert job["timeout-minutes"] <= 60
         called = re.findall(r"^make ([a-z-]+)", commands(job), re.MULTILINE)
-        assert called
+        assert called or "requirements.lock" in commands(job)  # which is looked at as it is
         assert set(called) <= targets
