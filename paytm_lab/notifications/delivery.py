@@ -17,14 +17,16 @@ from paytm_lab.core.events import Topic
 from paytm_lab.notifications.channels import Answer, Channel, Verdict
 from paytm_lab.notifications.records import (
     FAILED,
+    HOUR_US,
     SENT,
     WAITING,
     Parcel,
     announcement,
+    inbox_hour_row,
     inbox_row_of,
     row_of,
 )
-from paytm_lab.notifications.tables import DEAD_LETTERS, INBOX, NOTIFICATIONS
+from paytm_lab.notifications.tables import DEAD_LETTERS, INBOX, INBOX_HOURS, NOTIFICATIONS
 from paytm_lab.notifications.waiting import Waiting
 from paytm_lab.ports.event_log import EventLog, Message
 from paytm_lab.ports.wide_store import WideStore
@@ -33,6 +35,7 @@ BACKOFF_S_MAX = 600.0
 _logger = logging.getLogger(__name__)
 AWAY_S_MIN, AWAY_S_MAX = 1.0, 60.0
 _ERROR_LENGTH_MAX = 500
+MARKED_MAX = 200_000  # users' hours that are remembered as marked
 
 
 class Delivery:
@@ -65,6 +68,7 @@ class Delivery:
         self._backoff_s = backoff_s
         # Provider -> (from when it may be tried again, how long it was left alone last).
         self._away: dict[int, tuple[float, float]] = {}
+        self._marked: set[tuple[str, int]] = set()
 
     def send(self, parcels: Iterable[Parcel]) -> None:
         """One batch per provider. Each parcel ends SENT, FAILED (given up) or WAITING (``due_us``
@@ -172,7 +176,18 @@ class Delivery:
     def show(self, parcels: Sequence[Parcel]) -> None:
         """In the users' inboxes."""
         if parcels:
+            self._mark_hours(parcels)
             self._store.upsert(INBOX, [inbox_row_of(parcel) for parcel in parcels])
+
+    def _mark_hours(self, parcels: Iterable[Parcel]) -> None:
+        """Once a user and hour, as far as this process remembers; twice does no harm."""
+        hours = {(p.message.user_id, p.at_us // HOUR_US): None for p in parcels}
+        new = [each for each in hours if each not in self._marked]
+        if new:
+            self._store.upsert(INBOX_HOURS, [inbox_hour_row(*each) for each in new])
+            if len(self._marked) + len(new) > MARKED_MAX:
+                self._marked.clear()
+            self._marked.update(new)
 
     def announce(self, parcels: Iterable[Parcel]) -> None:
         """In the log, those that were sent; a repeat is the same to the byte."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from hashlib import blake2b
+from zlib import crc32
 
 import msgspec
 
@@ -22,6 +23,9 @@ CLAIMED, SENT, FAILED, UNKNOWN = "claimed", "sent", "failed", "unknown"
 WAITING, SENDING = "waiting", "sending"
 _BUCKET_LENGTH = 10  # of a payment's id, in hex and a hyphen: four seconds
 _END_OF_TIME_US = (1 << 63) - 1
+HOUR_US = 3_600_000_000
+HOURS_END = _END_OF_TIME_US // HOUR_US
+INBOX_PARTS = 32
 _EVENT_OF = {
     str(ChannelKind.EMAIL): str(EventType.EMAIL_SENT),
     str(ChannelKind.SMS): str(EventType.SMS_SENT),
@@ -96,8 +100,9 @@ def inbox_row_of(parcel: Parcel) -> Row:
     """Its row in INBOX: the same key whenever it is written."""
     message = parcel.message
     return {
+        "hour": parcel.at_us // HOUR_US,
+        "part": inbox_part(message.user_id),
         "user_id": message.user_id,
-        "month": month_of(parcel.at_us),
         "place": f"{_END_OF_TIME_US - parcel.at_us:016x}.{message.notification_id}",
         "notification_id": message.notification_id,
         "channel": message.channel,
@@ -112,9 +117,18 @@ def inbox_row_of(parcel: Parcel) -> Row:
     }
 
 
+def inbox_hour_row(user_id: str, hour: int) -> Row:
+    """The row in INBOX_HOURS that says that there is something in this hour since 1970."""
+    return {"user_id": user_id, "month": _month_of_hour(hour), "hours_left": HOURS_END - hour}
+
+
+def inbox_part(user_id: str) -> int:
+    return crc32(user_id.encode()) % INBOX_PARTS
+
+
 def month_of(time_us: int) -> str:
     """'2026-01', UTC."""
-    return _month_of_hour(time_us // 3_600_000_000)
+    return _month_of_hour(time_us // HOUR_US)
 
 
 @lru_cache(64)  # it is asked for each notification

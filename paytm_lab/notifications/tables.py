@@ -7,7 +7,8 @@ from paytm_lab.ports.wide_store import WideTable
 NOTIFICATIONS = "notifications_by_time"
 CLAIMS = "notification_claims"
 PREFERENCES = "notification_preferences"
-INBOX = "notifications_by_user"
+INBOX = "notification_inbox"
+INBOX_HOURS = "notification_inbox_hours"
 WAITING = "notifications_waiting"
 SWEEPS = "notification_sweeps"
 DEAD_LETTERS = "notification_dead_letters"
@@ -69,15 +70,18 @@ WIDE_TABLES: tuple[WideTable, ...] = (
             "zone": "text",
         },
     ),
-    # What a user was or is to be sent, a partition for each user and month. ``place`` begins with
-    # the time left to the end of time, so that the newest comes first.
+    # What a user was or is to be sent, by the hour. ``part`` divides an hour by the user: so a batch
+    # is a write for each part, and not for each user, which cost the store half as much as all the
+    # rest of a payment. ``place`` begins with the time left to the end of time, so
+    # that a user's newest comes first.
     WideTable(
         INBOX,
-        ("user_id", "month"),
-        ("place",),
+        ("hour", "part"),
+        ("user_id", "place"),
         {
+            "hour": "bigint",
+            "part": "bigint",
             "user_id": "text",
-            "month": "text",
             "place": "text",
             "notification_id": "text",
             "channel": "text",
@@ -90,6 +94,14 @@ WIDE_TABLES: tuple[WideTable, ...] = (
             "ended_at_us": "bigint",
             "due_at_us": "bigint",
         },
+    ),
+    # In which hours a user has anything; stored before the first row of an hour is. ``hours_left``
+    # is to the end of time, so that the newest comes first.
+    WideTable(
+        INBOX_HOURS,
+        ("user_id", "month"),
+        ("hours_left",),
+        {"user_id": "text", "month": "text", "hours_left": "bigint"},
     ),
     # What is to be sent later, by the minute in which it is due; ``lane`` divides a minute.
     # ``parcel`` is all that sending it needs, as JSON. Rows go when they were dealt with.

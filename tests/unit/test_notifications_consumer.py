@@ -25,11 +25,12 @@ from paytm_lab.notifications.dead_letters import DeadLetters
 from paytm_lab.notifications.inbox import FileInbox
 from paytm_lab.notifications.preferences import REFRESH_S, Preferences
 from paytm_lab.notifications.records import (
+    HOURS_END,
     notification_id,
     notification_key,
     notification_totals,
 )
-from paytm_lab.notifications.tables import INBOX, NOTIFICATIONS
+from paytm_lab.notifications.tables import INBOX, INBOX_HOURS, NOTIFICATIONS
 from paytm_lab.ports.event_log import Message
 from tests.unit.consumer_world import (
     Port,
@@ -182,6 +183,9 @@ def test_only_a_crash_around_the_provider_may_repeat_and_it_is_counted(tmp_path:
         assert states == {"sent"}, where
         assert {row["state"] for row in world.real_store.scan(INBOX)} == {"sent"}, where
         assert world.real_store.count(INBOX) == len(ALL_TOLD), where
+        marked = {(r["user_id"], r["hours_left"]) for r in world.real_store.scan(INBOX_HOURS)}
+        shown = {(r["user_id"], HOURS_END - r["hour"]) for r in world.real_store.scan(INBOX)}
+        assert shown == marked, where  # what is there can be found
         assert len({e.id for e in world.events(Topic.NOTIFICATION)}) == len(ALL_TOLD), where
     assert outcomes == [
         ("before scan", 1, False),
@@ -189,11 +193,13 @@ def test_only_a_crash_around_the_provider_may_repeat_and_it_is_counted(tmp_path:
         # From the claim to the record nobody can know, so these say so; two of them did repeat.
         ("before send", 1, True),
         ("before upsert", 2, True),
+        ("before upsert", 1, False),  # of the inbox' hours
         ("before upsert", 1, False),  # of the inbox
         ("before append", 1, False),
         ("after scan", 1, False),
         ("after insert_if_absent", 1, True),
         ("after send", 2, True),
+        ("after upsert", 1, False),
         ("after upsert", 1, False),
         ("after upsert", 1, False),
         ("after append", 1, False),
