@@ -96,25 +96,52 @@ def row_of(parcel: Parcel) -> Row:
     }
 
 
+class Shown(msgspec.Struct, frozen=True, gc=False):
+    """What an inbox shows of a notification, beside its state."""
+
+    notification_id: str
+    channel: str
+    template: str
+    subject: str
+    body: str
+    payment_id: str
+    at_us: int
+    ended_at_us: int = 0
+    due_at_us: int = 0
+
+
 def inbox_row_of(parcel: Parcel) -> Row:
     """Its row in INBOX: the same key whenever it is written."""
     message = parcel.message
+    shown = Shown(
+        message.notification_id,
+        message.channel,
+        message.template,
+        message.subject,
+        message.body,
+        message.payment_id,
+        parcel.at_us,
+        message.sent_us if parcel.state in (SENT, FAILED) else 0,
+        parcel.due_us,
+    )
     return {
         "hour": parcel.at_us // HOUR_US,
         "part": inbox_part(message.user_id),
         "user_id": message.user_id,
         "place": f"{_END_OF_TIME_US - parcel.at_us:016x}.{message.notification_id}",
-        "notification_id": message.notification_id,
-        "channel": message.channel,
-        "template": message.template,
-        "subject": message.subject,
-        "body": message.body,
-        "payment_id": message.payment_id,
         "state": parcel.state,
-        "at_us": parcel.at_us,
-        "ended_at_us": message.sent_us if parcel.state in (SENT, FAILED) else 0,
-        "due_at_us": parcel.due_us,
+        "shown": _encode_shown(shown).decode(),
     }
+
+
+def shown_in_inbox(row: Row) -> Row:
+    """A row of INBOX by the names in ``Shown``, with its user_id, place and state."""
+    shown = msgspec.structs.asdict(_decode_shown(row["shown"]))
+    return {"user_id": row["user_id"], "place": row["place"], "state": row["state"], **shown}
+
+
+_encode_shown = msgspec.json.Encoder().encode
+_decode_shown = msgspec.json.Decoder(Shown).decode
 
 
 def inbox_hour_row(user_id: str, hour: int) -> Row:

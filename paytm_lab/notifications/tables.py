@@ -70,10 +70,10 @@ WIDE_TABLES: tuple[WideTable, ...] = (
             "zone": "text",
         },
     ),
-    # What a user was or is to be sent, by the hour. ``part`` divides an hour by the user: so a batch
-    # is a write for each part, and not for each user, which cost the store half as much as all the
-    # rest of a payment. ``place`` begins with the time left to the end of time, so
-    # that a user's newest comes first.
+    # What a user was or is to be sent, by the hour. ``part`` divides an hour by the user, so that a
+    # batch is a write for each part. One for each user cost the store half as much as all the rest
+    # of a payment. ``place`` begins with the time left to the end of time, so that a user's newest
+    # comes first. ``shown`` is what an inbox shows of it, as JSON: the store works by cells.
     WideTable(
         INBOX,
         ("hour", "part"),
@@ -83,16 +83,8 @@ WIDE_TABLES: tuple[WideTable, ...] = (
             "part": "bigint",
             "user_id": "text",
             "place": "text",
-            "notification_id": "text",
-            "channel": "text",
-            "template": "text",
-            "subject": "text",
-            "body": "text",
-            "payment_id": "text",
             "state": "text",
-            "at_us": "bigint",
-            "ended_at_us": "bigint",
-            "due_at_us": "bigint",
+            "shown": "text",
         },
     ),
     # In which hours a user has anything; stored before the first row of an hour is. ``hours_left``

@@ -11,6 +11,7 @@ from paytm_lab.notifications.records import (
     HOURS_END,
     inbox_part,
     month_of,
+    shown_in_inbox,
     time_of_place,
 )
 from paytm_lab.notifications.tables import INBOX, INBOX_HOURS
@@ -22,7 +23,9 @@ PLACE_CHARACTERS_MAX = 200
 
 
 class Page(NamedTuple):
-    """Rows of INBOX, newest first; ``next_cursor``: of the page behind them, None at the end."""
+    """Rows as ``shown_in_inbox`` gives them, newest first; ``next_cursor``: of the page behind
+    them, None at the end.
+    """
 
     rows: list[Row]
     next_cursor: str | None
@@ -70,7 +73,7 @@ class UserInbox:
         key = (hour, inbox_part(user_id))
         rows = self._store.partition(INBOX, key, rows_max, after=(user_id, after))
         # Others' come behind the user's own.
-        return [row for row in rows if row["user_id"] == user_id]
+        return [shown_in_inbox(row) for row in rows if row["user_id"] == user_id]
 
 
 def _months_before(month: str, count: int) -> str:
