@@ -16,6 +16,8 @@ TEST_PORTS := 10000
 # Tests of whole processes on a running stack; valid on both profiles, too long for `make test`.
 ON_STACK := tests/path/test_several_processes.py tests/path/test_report_profiles.py \
 	tests/services/test_serve_workers.py
+# Tests of the services that take a profile; those that stop a part run one after the other.
+SERVICES := $(shell grep -l "profile: str" tests/services/*.py)
 BENCHES := engine routing outbox pipeline http audit report
 
 .DEFAULT_GOAL := help
@@ -42,8 +44,9 @@ test-stack: export PAYTM_LAB_STACK_DIR := $(CURDIR)/$(TEST_STACK)
 test-stack: env ## the same contracts and path on the real servers, which it starts (and gets)
 	$(BIN)/paytm-lab stack up --fetch --port-offset $(TEST_PORTS)
 	@$(PYTEST) --profile servers tests/contract tests/path/test_profiles.py tests/faults/test_kill.py \
-		tests/stack/test_compose.py $(ON_STACK) $(ARGS); tested=$$?; \
-	$(BIN)/paytm-lab stack down; exit $$tested
+		tests/stack/test_compose.py $(ON_STACK) $(SERVICES) -m "not sets_faults" $(ARGS) && \
+	$(PYTEST) -n 0 --profile servers $(SERVICES) -m sets_faults $(ARGS); \
+	tested=$$?; $(BIN)/paytm-lab stack down; exit $$tested
 	$(PYTEST) -n 0 tests/stack --ignore tests/stack/test_compose.py $(ARGS)  # each starts its own
 
 test-notebooks: env ## all notebooks, their stored output against a fresh run
