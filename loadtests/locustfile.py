@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import random
 import uuid
 from pathlib import Path
@@ -69,6 +70,17 @@ def write_summary(**_: Any) -> None:
 @events.init.add_listener
 def keep_for_summary(environment: Any, **_: Any) -> None:
     summary.update(file=environment.parsed_options.summary_file, stats=environment.stats)
+    if summary["file"]:
+        gevent.spawn(end_with, os.getppid(), environment)
+
+
+def end_with(parent: int, environment: Any) -> None:
+    """No load goes on when who started it is gone, however it went."""
+    while os.getppid() == parent:
+        gevent.sleep(1)
+    if environment.web_ui is not None:
+        environment.web_ui.stop()
+    environment.runner.quit()
 
 
 @events.test_start.add_listener

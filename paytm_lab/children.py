@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,19 +25,27 @@ def environment(settings: Mapping[str, object]) -> dict[str, str]:
 
 @contextmanager
 def running(
-    words: Sequence[str], settings: Mapping[str, object], output: IO[Any] | None = None
+    words: Sequence[str],
+    settings: Mapping[str, object],
+    output: IO[Any] | None = None,
+    supervised: bool = False,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A verb that runs; at the end it is asked to stop, and killed where it does not within
-    ``STOP_S_MAX``. ``output``: where it writes; None: nowhere.
+    ``STOP_S_MAX``. ``output``: where it writes; None: nowhere. ``supervised``: a verb that has
+    ``--supervised-by`` ends by itself when this process is killed.
     """
     where = subprocess.DEVNULL if output is None else output
-    process = subprocess.Popen(  # noqa: S603 - words of our own
-        command(words),
-        env=environment(settings),
-        stdout=where,
-        stderr=where,
-        start_new_session=True,  # a Ctrl-C is ours to tell
-    )
+    ours, theirs = socket.socketpair()
+    by = ["--supervised-by", str(theirs.fileno())] if supervised else []
+    with theirs:
+        process = subprocess.Popen(  # noqa: S603 - words of our own
+            command([*words, *by]),
+            env=environment(settings),
+            stdout=where,
+            stderr=where,
+            pass_fds=[theirs.fileno()] if supervised else [],
+            start_new_session=True,  # a Ctrl-C is ours to tell
+        )
     try:
         yield process
     finally:
@@ -46,3 +55,4 @@ def running(
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        ours.close()

@@ -32,6 +32,7 @@ def serve(
         ),
     ] = 1,
     supervised_by: Annotated[int | None, typer.Option(hidden=True)] = None,
+    share_ports: Annotated[bool, typer.Option("--share-ports", hidden=True)] = False,
     profile: Profile = None,
     data: Data = None,
     quiet: Quiet = False,
@@ -45,7 +46,9 @@ def serve(
     from paytm_lab.verbs.common import Common
 
     with errors_in_words(False):
-        code = verb.serve(Common(profile, data, quiet=quiet), names, events, workers, supervised_by)
+        code = verb.serve(
+            Common(profile, data, quiet=quiet), names, events, workers, supervised_by, share_ports
+        )
     raise SystemExit(code)
 
 

@@ -56,7 +56,9 @@ def load(common: Common, wanted: Load) -> int:
     with told_to_end() as told, ExitStack() as running:
         log = running.enter_context((folder / "serve.log").open("w"))
         words = ["serve", "all", "--profile", settings.profile, "--data", str(settings.data_dir)]
-        services = running.enter_context(children.running([*words, "--quiet"], {}, log))
+        services = running.enter_context(
+            children.running([*words, "--quiet"], {}, log, supervised=True)
+        )
         note("starting the services ...", common.quiet)
         _until_ready(settings, services, told.is_set, folder / "serve.log")
         admin = _admin(settings, folder / "admin.json")

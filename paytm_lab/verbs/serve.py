@@ -21,9 +21,11 @@ def serve(
     events: bool = True,
     workers: int = 1,
     supervised_by: int | None = None,
+    share_ports: bool = False,
 ) -> int:
     """``names``: services, or "all". With ``events`` each brings the consumers that work for it.
     ``workers``: so many processes serve them together; events are the first one's.
+    ``supervised_by``: a socket of who started this process, whose end is its end too.
     """
     wanted = kinds(names)
     if workers > 1:
@@ -55,9 +57,10 @@ def serve(
             else:
                 _say_where(wanted, lab.settings, services.admin_token, common.quiet)
 
-        host, shared = lab.settings.host, supervised is not None
+        host = lab.settings.host
         server.run(
-            [server.Listening(each.name, each.app, host, each.port, shared) for each in made], ready
+            [server.Listening(each.name, each.app, host, each.port, share_ports) for each in made],
+            ready,
         )
     return 0
 

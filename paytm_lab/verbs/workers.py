@@ -56,7 +56,7 @@ class _Worker:
         self._pair.setblocking(False)
         with theirs:
             fd = theirs.fileno()
-            command = children.command([*self._words, "--supervised-by", str(fd)])
+            command = children.command([*self._words, "--share-ports", "--supervised-by", str(fd)])
             self.process = subprocess.Popen(  # noqa: S603 - words of our own
                 command, pass_fds=[fd], start_new_session=True
             )

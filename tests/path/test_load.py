@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 
 from paytm_lab import Lab
@@ -93,3 +94,18 @@ def test_a_signal_ends_it_in_order(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     code, said, errors = ended(process)
     assert (code, said["audit"]["verdict"]) == (0, "passed"), errors
+
+
+@pytest.mark.slow
+def test_killed_it_leaves_nothing_behind(tmp_path: Path) -> None:
+    process = start(tmp_path / "lab", "--no-page")
+    until((tmp_path / "lab" / "load" / "admin.json").exists, "the services have started")
+
+    def others() -> list[psutil.Process]:
+        return psutil.Process(process.pid).children()
+
+    until(lambda: len(others()) == 2, "Locust has started as well")
+    started = others()
+    process.kill()
+    process.wait(30)
+    until(lambda: not any(each.is_running() for each in started), "both have ended with it")
