@@ -17,6 +17,7 @@ import itertools
 import json
 import os
 import random
+import signal
 import uuid
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,9 @@ def own_options(parser: Any) -> None:
     group.add_argument(
         "--summary-file", default="", help="Where to write the figures of all requests, as JSON."
     )
+    group.add_argument(
+        "--ends-with", type=int, default=0, help="The process that started this, and its end."
+    )
 
 
 @events.quit.add_listener
@@ -70,17 +74,15 @@ def write_summary(**_: Any) -> None:
 @events.init.add_listener
 def keep_for_summary(environment: Any, **_: Any) -> None:
     summary.update(file=environment.parsed_options.summary_file, stats=environment.stats)
-    if summary["file"]:
-        gevent.spawn(end_with, os.getppid(), environment)
+    if environment.parsed_options.ends_with:
+        gevent.spawn(end_with, environment.parsed_options.ends_with)
 
 
-def end_with(parent: int, environment: Any) -> None:
+def end_with(parent: int) -> None:
     """No load goes on when who started it is gone, however it went."""
     while os.getppid() == parent:
         gevent.sleep(1)
-    if environment.web_ui is not None:
-        environment.web_ui.stop()
-    environment.runner.quit()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 @events.test_start.add_listener

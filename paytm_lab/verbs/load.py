@@ -168,6 +168,7 @@ def _locust(
         "--admin-file", str(admin), "--html", str(folder / "report.html"),
         "--summary-file", str(folder / SUMMARY), "--users", str(wanted.users),
         "--spawn-rate", f"{wanted.spawn_rate:g}", "--exit-code-on-error", "0",
+        "--ends-with", str(os.getpid()),
     ]  # fmt: skip
     command += ["--run-time", f"{wanted.seconds}s"] if wanted.seconds else []
     if wanted.web:
