@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 
-from paytm_lab.core.errors import PaytmLabError, StoreError, Unavailable
+from paytm_lab.core.errors import Conflict, PaytmLabError, StoreError, Unavailable
 from paytm_lab.core.ids import key_hash, payment_id_text
 from paytm_lab.ledger import queries
 from paytm_lab.ledger.batch import outcome_of
@@ -71,7 +71,12 @@ class Reviews:
             self._arrival(outcome_of(row))
         before = self._review_state(payment_id)
         if before != "rejected":
-            self._decide(payment_id, "rejecting", decided_by)
+            try:
+                self._decide(payment_id, "rejecting", decided_by)
+            except Conflict:
+                # Another rejection may have come from beginning to end since the state was read.
+                if self._review_state(payment_id) != "rejected":
+                    raise
         outcome = self._undo(payment_id, row.from_user_id, row.to_user_id)
         self._decide(payment_id, "rejected", decided_by)
         return outcome
