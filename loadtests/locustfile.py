@@ -21,8 +21,10 @@ import signal
 import uuid
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import gevent
+from flask import abort, request
 from locust import FastHttpUser, between, events, task
 from locust.exception import StopUser
 
@@ -69,6 +71,19 @@ def write_summary(**_: Any) -> None:
             "latency_ms_p99": total.get_response_time_percentile(0.99) or 0,
         }
         Path(summary["file"]).write_text(json.dumps(figures))
+
+
+@events.init.add_listener
+def guard_the_page(environment: Any, **_: Any) -> None:
+    """It has no login, and may tell users where to go: nobody but itself may use its forms."""
+    if environment.web_ui is None:
+        return
+
+    @environment.web_ui.app.before_request  # type: ignore[untyped-decorator]
+    def of_this_site() -> None:
+        origin = urlsplit(request.headers.get("Origin", "")).netloc
+        if request.method != "GET" and origin not in ("", request.host):
+            abort(403)
 
 
 @events.init.add_listener

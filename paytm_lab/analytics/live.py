@@ -7,6 +7,7 @@ slow: it gets the newest state when it is ready for it.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from paytm_lab.analytics.panel import Panel
 from paytm_lab.core.errors import Overloaded, PaytmLabError
 from paytm_lab.web.pool import BoundedPool
 
+_logger = logging.getLogger(__name__)
 VIEWERS_MAX = 100
 PAUSE_S_MIN = 0.1
 FAILED_S = 2.0  # a viewer that has heard nothing for so long is told so
@@ -103,6 +105,8 @@ class Live:
                     await self.page(name)
             except PaytmLabError:
                 pass  # too busy for this second; what hangs or is away is part of a picture
+            except Exception:  # the next second may be better; a ticker that ends shows old figures
+                _logger.exception("a page could not be made")
             told, self._told = self._told, asyncio.Event()
             told.set()
             await asyncio.sleep(max(PAUSE_S_MIN, SECOND_S - (loop.time() - began_s)))

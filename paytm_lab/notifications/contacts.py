@@ -52,7 +52,8 @@ class Contacts:
 def require_contact(contact: Contact) -> Contact:
     email, phone, token = contact
     local = email.partition("@")[0]
-    if email and (not _EMAIL.fullmatch(email) or len(email) > 254 or len(local) > 64):
+    encoded = "=?" in email  # RFC 2047: letters are built by what reads that as something else
+    if email and (encoded or not _EMAIL.fullmatch(email) or len(email) > 254 or len(local) > 64):
         raise BadInput(
             f"{email!r:.80} is not an email address", place="email",
             remedy="Write it in ASCII, as name@example.com.",

@@ -144,6 +144,8 @@ def _inbox(service: _Service) -> APIRouter:
 def _choices(service: _Service) -> APIRouter:
     router = APIRouter(tags=["choices"], dependencies=[Depends(each_once)])
     anybody: Any = Depends(service.callers.who())
+    # What changes something is not done for a session that may have ended.
+    writer: Any = Depends(service.callers.who(moves_money=True))
     parts, pool = service.parts, service.pool
 
     @router.get("/preferences", responses=_OWN, summary="By which channels one is told what")
@@ -153,7 +155,7 @@ def _choices(service: _Service) -> APIRouter:
 
     @router.put("/preferences", responses=_OWN_CHANGED, summary="Choose channels and quiet hours")
     async def choose(
-        body: models.PreferencesBody, user_id: UserId = None, caller: Caller = anybody
+        body: models.PreferencesBody, user_id: UserId = None, caller: Caller = writer
     ) -> models.Preferences:
         """In place of all that was chosen before. It counts within ten seconds."""
         user = service.whose(caller, user_id)
@@ -169,7 +171,7 @@ def _choices(service: _Service) -> APIRouter:
 
     @router.put("/contacts", responses=_OWN_CHANGED, summary="Say where one is reached")
     async def reach(
-        body: models.ContactsBody, user_id: UserId = None, caller: Caller = anybody
+        body: models.ContactsBody, user_id: UserId = None, caller: Caller = writer
     ) -> models.Contacts:
         """In place of all that was said before."""
         user = service.whose(caller, user_id)
@@ -183,6 +185,7 @@ def _choices(service: _Service) -> APIRouter:
 def _dead_letters(service: _Service) -> APIRouter:
     router = APIRouter(tags=["dead letters"], dependencies=[Depends(each_once)])
     admin: Any = Depends(service.callers.who(ADMIN))
+    writer: Any = Depends(service.callers.who(ADMIN, moves_money=True))
     parts, pool = service.parts, service.pool
 
     @router.get("/dead-letters", responses=_STAFF, summary="What was given up on a day")
@@ -204,7 +207,7 @@ def _dead_letters(service: _Service) -> APIRouter:
         responses=_STAFF | declared(HTTPStatus.NOT_FOUND),
         summary="Try it again",
     )
-    async def retry(notification_id: Segment, caller: Caller = admin) -> models.Retried:
+    async def retry(notification_id: Segment, caller: Caller = writer) -> models.Retried:
         """It is sent within seconds, by the rules of a new one; see the user's inbox."""
         await pool.run(parts.dead_letters.retry, notification_id)
         return models.Retried(notification_id=notification_id)

@@ -115,7 +115,12 @@ class SmtpChannel:
             for message, to in addressed:
                 if self._clock.monotonic_s() >= until_s:
                     return answers, "the batch took too long; the rest goes on later"
-                letter = self._letters.letter(message, to)
+                try:
+                    letter = self._letters.letter(message, to)
+                except Exception as error:  # of this one: those before it were sent already
+                    why = f"no letter can be made of it: {type(error).__name__}: {error}"
+                    answers.append(Answer(Verdict.REFUSED, why))
+                    continue
                 with cutoff(lambda: connection.sock, 3 * self._server.timeout_s):
                     answers.append(self._send_one(connection, to, letter))
         except _Gone as gone:
@@ -146,7 +151,10 @@ class SmtpChannel:
         for command, wanted in steps:
             code, text = before(command)
             if code not in wanted:
-                before("RSET")
+                try:
+                    before("RSET")
+                except _Gone:  # what it said of this letter counts, however it took its leave
+                    raise _Gone(_answer(code, text)) from None
                 return _answer(code, text)
         try:
             connection.send(_DOTS.sub(b"..", letter) + b".\r\n")

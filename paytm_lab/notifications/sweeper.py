@@ -124,8 +124,11 @@ class Sweeper:
             parcel.message = _sent_at(parcel, now_us)
         self._store.upsert(NOTIFICATIONS, [row_of(parcel) for parcel in parcels])
         self._delivery.send(parcels)
-        self._delivery.waiting.put([parcel for parcel in parcels if parcel.state == WAITING])
-        self._delivery.record(parcels)
+        # What was sent is written down first: were it not, it would be sent again.
+        self._delivery.record([parcel for parcel in parcels if parcel.state != WAITING])
+        waiting = [parcel for parcel in parcels if parcel.state == WAITING]
+        self._delivery.waiting.put(waiting)
+        self._delivery.record(waiting)
 
     def _leads(self) -> bool:
         leadership = self._leadership

@@ -51,7 +51,7 @@ class HotTransfer:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http" and scope["method"] == "POST":
             path = scope["path"]
-            if path.startswith(_START):
+            if path.startswith(_START) and not scope["query_string"]:
                 asked = self._asked(path, scope["headers"])
                 if asked is not None:
                     scope["route"] = self._route

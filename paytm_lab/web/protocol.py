@@ -45,6 +45,8 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._in_head = True
+        if self._timer is None:  # it came in one piece with the end of the request before it
+            self._wait()
 
     def on_headers_complete(self) -> None:
         self._in_head = False

@@ -17,6 +17,7 @@ from paytm_lab.web.pool import BoundedPool
 from paytm_lab.web.tokens import TokenChecker
 from paytm_lab.wiring.analytics_service import analytics_service
 from paytm_lab.wiring.auth_service import auth_service
+from paytm_lab.wiring.channels import EVERYWHERE
 from paytm_lab.wiring.fraud_service import fraud_service
 from paytm_lab.wiring.notification_service import notification_service
 from paytm_lab.wiring.shard_manager import shard_manager_service
@@ -106,7 +107,10 @@ class Services:
     def register(self, service: Service) -> None:
         """Announce that it answers here, until ``close`` or this process's death."""
         instance = f"{socket.gethostname()}-{os.getpid()}"
-        address = f"{self.settings.host}:{service.port}"
+        host = self.settings.host
+        if host in EVERYWHERE:  # others reach it by this machine's name
+            host = socket.gethostname()
+        address = f"{host}:{service.port}"
         self.on_close(self.system.coordination.register(service.name, instance, address))
 
     def close(self) -> None:

@@ -79,7 +79,9 @@ def test_stop_on_the_page_ends_it_as_well(tmp_path: Path) -> None:
 
     try:
         until(all_are_there, "Locust's page counts the users")
-        assert httpx.post(f"{page}/stop").status_code == 200
+        elsewhere = {"Origin": "http://evil.example"}
+        assert httpx.post(f"{page}/swarm", headers=elsewhere).status_code == 403
+        assert httpx.post(f"{page}/stop", headers={"Origin": page}).status_code == 200
         code, said, errors = ended(process)
     finally:
         process.kill()

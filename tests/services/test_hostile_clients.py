@@ -194,3 +194,12 @@ def test_requests_one_after_the_other_and_in_a_row(port: int) -> None:
             assert read(later)[0] == 408, "so much time has passed"
         connection.sendall(request)  # one that idles after an answer is nobody's burden
         assert read(connection) == (200, {"length": 3})
+
+
+def test_half_a_request_behind_a_whole_one_is_cut_off_too(port: int) -> None:
+    whole = b"GET /live HTTP/1.1\r\nHost: x\r\n\r\n"
+    half = b"POST /length HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n12"
+    with closing(connect(port)) as connection:
+        connection.sendall(whole + half)
+        assert read(connection)[0] == 200
+        assert is_closed(connection)

@@ -137,6 +137,7 @@ def test_what_is_well_formed_never_meets_the_framework(world: World) -> None:
             ("POST", path, {"Authorization": "Bearer unseen"}),
             ("POST", path, {"Idempotency-Key": "x" * 256}),
             ("POST", path, {"Content-Length": "1"}),
+            ("POST", path + "?hold=true", {}),
         ):
             reached.clear()
             assert world.run(ask(method, other, **headers)) == 418
@@ -144,3 +145,11 @@ def test_what_is_well_formed_never_meets_the_framework(world: World) -> None:
     finally:
         service.close()
         pool.close()
+
+
+def test_a_parameter_that_there_is_not_is_refused_either_way(world: World) -> None:
+    sender, receiver = world.pair(cross=True)
+    first, second, slow = both(world, f"/transfer/{sender}/{receiver}/1?hold=true", sender)
+    assert first == second == slow
+    assert (first[0], first[1]["code"]) == (422, "invalid_request")
+    assert world.balance(receiver) == 100_000
