@@ -18,13 +18,13 @@ from aiosmtpd.smtp import AuthResult, LoginPassword
 
 from paytm_lab.backends.embedded.wide_store import EmbeddedWideStore
 from paytm_lab.core.clock import SystemClock
-from paytm_lab.core.errors import Unavailable
+from paytm_lab.core.errors import BadInput, Unavailable
 from paytm_lab.notifications.channels import TAKEN, Outgoing, Verdict, every_kind
 from paytm_lab.notifications.consumer import NotificationConsumer
 from paytm_lab.notifications.contacts import Contact, Contacts, email_of, lab_name
 from paytm_lab.notifications.letters import Letters
 from paytm_lab.notifications.smtp import Server, SmtpChannel
-from paytm_lab.notifications.tables import NOTIFICATIONS, WIDE_TABLES
+from paytm_lab.notifications.tables import CONTACTS, NOTIFICATIONS, WIDE_TABLES
 from tests.mail import HOST, Mailbox, mail_server
 from tests.unit.consumer_world import (
     Port,
@@ -421,3 +421,42 @@ def test_implicit_tls(
     with pytest.raises(Unavailable):
         channel(contacts, port, "implicit").send([message()])
     assert len(mailbox.letters) == 1
+
+
+def test_a_letter_that_cannot_be_made_holds_up_no_other(
+    contacts: Contacts, mailbox: Mailbox, serve: Callable[..., int]
+) -> None:
+    encoded = Contact("=?utf-8?q?x?=@example.org")
+    with pytest.raises(BadInput, match="not an email address"):
+        contacts.store("evil", encoded)
+    # As one that was stored before such were refused.
+    contacts._store.upsert(CONTACTS, [{"user_id": "evil", **encoded._asdict()}])
+    users = ("asha", "ravi", "evil", "mina")
+    answers = channel(contacts, serve()).send([message(u, n) for n, u in enumerate(users)])
+    assert verdicts(answers) == [Verdict.TAKEN, Verdict.TAKEN, Verdict.REFUSED, Verdict.TAKEN]
+    assert "no letter can be made" in answers[2].why
+    assert len(mailbox.letters) == 3, "each of the others once"
+
+
+@pytest.mark.parametrize("how", ["421", "closed"])
+def test_what_was_refused_stays_refused_however_the_server_leaves(
+    contacts: Contacts, scripted: Callable[..., int], how: str
+) -> None:
+    def refuse_and_leave(connection: socket.socket) -> None:
+        reader = connection.makefile("rb")
+        connection.sendall(b"220 hello\r\n")
+        while line := reader.readline():
+            if line.startswith(b"RCPT"):
+                connection.sendall(b"550 no such user\r\n")
+            elif line.startswith(b"RSET"):
+                if how == "421":
+                    connection.sendall(b"421 too many mistakes\r\n")
+                connection.shutdown(socket.SHUT_RDWR)
+                return
+            else:
+                connection.sendall(b"250 OK\r\n")
+
+    port = scripted(refuse_and_leave)
+    answers = channel(contacts, port).send([message(u, n) for n, u in enumerate("ab")])
+    assert verdicts(answers) == [Verdict.REFUSED, Verdict.AWAY]
+    assert "550 no such user" in answers[0].why
