@@ -23,6 +23,9 @@ from paytm_lab.notifications.letters import Letters
 
 LETTERS_PER_CONNECTION_MAX = 100  # what many servers allow
 BATCH_S_MAX = 5.0  # who sends has other providers, too, and must come back to its consumer group
+# Whoever is silent for 30 s loses a partition to another consumer, who would send the same again.
+CALL_S_MAX = 20.0
+PATIENCE_S_MIN = 0.5
 OUR_NAME = "paytm-lab.invalid"
 _CLOSING = 421
 _DOTS = re.compile(rb"^\.", re.MULTILINE)
@@ -89,13 +92,14 @@ class SmtpChannel:
     def send(self, messages: Sequence[Outgoing]) -> list[Answer]:
         """Unavailable where the server takes no connection, no login, or not ours."""
         contacts = self._contacts.of([message.user_id for message in messages])
-        until_s = self._clock.monotonic_s() + self._batch_s_max
+        now_s = self._clock.monotonic_s()
+        until_s, end_s = now_s + self._batch_s_max, now_s + max(self._batch_s_max, CALL_S_MAX)
         answers: list[Answer] = []
         while len(answers) < len(messages):
             rest = messages[len(answers) : len(answers) + LETTERS_PER_CONNECTION_MAX]
             addressed = [(m, email_of(m.user_id, contacts.get(m.user_id))) for m in rest]
             try:
-                found, why = self._send_some(addressed, until_s)
+                found, why = self._send_some(addressed, until_s, end_s)
             except Unavailable as error:
                 if not answers:
                     raise
@@ -106,11 +110,13 @@ class SmtpChannel:
         return answers
 
     def _send_some(
-        self, addressed: Sequence[tuple[Outgoing, str]], until_s: float
+        self, addressed: Sequence[tuple[Outgoing, str]], until_s: float, end_s: float
     ) -> tuple[list[Answer], str]:
-        """One connection's answers, fewer than letters where it ended early, and why it did."""
+        """One connection's answers, fewer than letters where it ended early, and why it did. No
+        letter is begun after ``until_s``, nothing waited for after ``end_s``.
+        """
         answers: list[Answer] = []
-        connection = self._connect()
+        connection = self._connect(end_s)
         try:
             for message, to in addressed:
                 if self._clock.monotonic_s() >= until_s:
@@ -121,7 +127,7 @@ class SmtpChannel:
                     why = f"no letter can be made of it: {type(error).__name__}: {error}"
                     answers.append(Answer(Verdict.REFUSED, why))
                     continue
-                with cutoff(lambda: connection.sock, 3 * self._server.timeout_s):
+                with cutoff(lambda: connection.sock, self._patience_s(end_s)):
                     answers.append(self._send_one(connection, to, letter))
         except _Gone as gone:
             if gone.answer.verdict is not Verdict.AWAY:
@@ -169,11 +175,15 @@ class SmtpChannel:
 
     # -- the connection ---------------------------------------------------------------------------
 
-    def _connect(self) -> smtplib.SMTP:
+    def _patience_s(self, end_s: float) -> float:
+        left_s = end_s - self._clock.monotonic_s()
+        return max(PATIENCE_S_MIN, min(3 * self._server.timeout_s, left_s))
+
+    def _connect(self, end_s: float) -> smtplib.SMTP:
         server = self._server
         held: list[smtplib.SMTP] = []
         try:
-            with cutoff(lambda: held[0].sock if held else None, 3 * server.timeout_s):
+            with cutoff(lambda: held[0].sock if held else None, self._patience_s(end_s)):
                 if server.tls == "implicit":
                     connection: smtplib.SMTP = _TlsConnection(held, server, self._context())
                 else:

@@ -32,6 +32,7 @@ from paytm_lab.ports.wide_store import Row, WideStore
 LANE_ROWS_MAX = 200
 MINUTES_MAX = 240  # that one step looks at: of a time in which nobody swept
 INTERVAL_S = 1.0
+STEP_S_MAX = 5.0
 # Of a dead letter nothing waits under the number of its last try, unless it is to be retried.
 _WAITS = (WAITING, SENDING, FAILED)
 LOCK = "notification-sweeper"
@@ -67,8 +68,12 @@ class Sweeper:
         for minute in range(first, min(now_minute + 1, first + MINUTES_MAX)):
             rows, empty = self._delivery.waiting.due(minute, LANE_ROWS_MAX)
             if rows:
+                if self._leadership is None or not self._leadership.held():
+                    return done  # it has taken a while, and another leads by now
                 self._deal_with(rows)
                 done += len(rows)
+                if self._clock.monotonic_s() - now_s > STEP_S_MAX:
+                    break  # the next step goes on
             if minute == swept and empty and minute < now_minute - GRACE_MINUTES:
                 swept = minute + 1
         if swept != first:

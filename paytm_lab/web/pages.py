@@ -2,7 +2,8 @@
 
 A browser cannot be told to send an access token by hand. So a page takes it from a cookie that
 ``POST /session`` sets: read by pages alone and for GET alone (``Callers.who(..., page=True)``),
-out of reach of scripts, sent by this site alone, gone when the token is.
+out of reach of scripts, never sent along by another site's page, gone when the token is. Cookies
+know no ports: whatever else listens on this machine's name gets it too, from this browser.
 """
 
 from __future__ import annotations
