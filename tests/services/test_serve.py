@@ -174,3 +174,18 @@ def test_a_second_process_on_an_embedded_lab_is_refused(tmp_path: Path) -> None:
         assert first.stop(signal.SIGTERM) == 0
     finally:
         first.process.kill()
+
+
+def test_who_listens_everywhere_is_announced_by_the_machines_name(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PAYTM_LAB_HOST", "0.0.0.0")
+    served = serve("auth")
+    coordination = open_coordination(Settings(data_dir=served.data))
+    assert coordination is not None
+    try:
+        until(lambda: coordination.instances("auth"), "it announced itself")
+        (address,) = coordination.instances("auth").values()
+        assert address == f"{socket.gethostname()}:{served.ports['auth_port']}"
+    finally:
+        coordination.close()
