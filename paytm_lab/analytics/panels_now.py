@@ -62,6 +62,9 @@ def _open_of(transfers: Json) -> str:
     return ", ".join(waiting) or "none open"
 
 
+NO_LOOK = "The shards were not looked at yet: it takes a second."
+
+
 def _rates(data: Json) -> Panel:
     series = data["series"][-120:]
     names = [str(shard["shard"]) for shard in data["shards"]]
@@ -71,6 +74,8 @@ def _rates(data: Json) -> Panel:
          charts.of_shard(position))
         for position, name in enumerate(names)
     ]  # fmt: skip
+    if not series:
+        return Panel("rates", "Payments a second, by shard that pays", why=NO_LOOK, wide=True)
     last = series[-10:]
     return Panel(
         "rates",
@@ -97,6 +102,8 @@ def _last_two_minutes(at: str) -> Json:
 
 def _outbox(data: Json) -> Panel:
     series = data["series"][-120:]
+    if not series:
+        return Panel("outbox", "Events that wait to be relayed", why=NO_LOOK)
     return Panel(
         "outbox",
         "Events that wait to be relayed",
