@@ -7,6 +7,7 @@ What takes long (services, lags) is asked beside the look, and the last answer i
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import deque
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -95,6 +96,8 @@ class Observatory:
         self._around_seldom = Seldom(AROUND_SHARE, AROUND_S)
         self._asking: asyncio.Task[None] | None = None
         self._lock = asyncio.Lock()
+        self._weighing = threading.Lock()
+        self._unweighed: dict[int, deque[ShardNow]] = {shard: deque() for shard in self._shards}
         self._looking: set[asyncio.Future[Picture]] = set()
         self._last: Picture | None = None
         self._last_s = float("-inf")
@@ -178,9 +181,15 @@ class Observatory:
 
     async def _read_shard(self, shard: int) -> ShardNow | str:
         try:
-            return await self._readers[shard].run(self._watches[shard].read)
+            return await self._readers[shard].run(self._reading, shard)
         except (Unavailable, StoreError) as error:
             return error.message
+
+    def _reading(self, shard: int) -> ShardNow:
+        now = self._watches[shard].read()
+        # Nobody may wait for it any more, but what it was handed comes only once.
+        self._unweighed[shard].append(now)
+        return now
 
     async def _read_history(self) -> tuple[Totals, str]:
         try:
@@ -190,8 +199,16 @@ class Observatory:
 
     def _weigh(self, shards: Mapping[int, ShardNow], errors: Mapping[int, str]) -> Money:
         """The money line; blocks, as what looks wrong is looked at exactly."""
-        for shard, now in shards.items():
-            off = self._book.take(now)
+        with self._weighing:  # the one before may have been given up by who waited, and go on
+            return self._weighed(shards, errors)
+
+    def _weighed(self, shards: Mapping[int, ShardNow], errors: Mapping[int, str]) -> Money:
+        for shard, readings in self._unweighed.items():
+            off: int | None = None
+            while readings:
+                off = self._book.take(readings.popleft())
+            if off is None:
+                continue
             checks = self._watches[shard].checks
             if not off:
                 checks.searching = False
@@ -215,6 +232,8 @@ class Observatory:
         self._book.restart()
         for watch in self._watches.values():
             watch.restart_following()
+        for readings in self._unweighed.values():
+            readings.clear()  # what they were handed comes again
 
     def _is_sound(self, shard: int) -> bool | None:
         """Whether its balances are what its entries say, by walking all of them; None where it
