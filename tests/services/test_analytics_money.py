@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -181,6 +182,40 @@ def test_a_reading_that_was_lost_is_no_mismatch(world: AnalyticsWorld) -> None:
         watch.read()
     until(lambda: look() and seen[-1].funded_paise == 200_000, "it is right again")
     assert not any(money.state == "mismatch" for money in seen)
+    world.run(observatory.close())
+
+
+def test_a_reading_that_comes_too_late_still_counts(
+    world: AnalyticsWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sender, receiver = world.pair(cross=True)
+    observatory = Observatory(world.analytics)
+
+    def look() -> Money:
+        observatory._last = None
+        return world.run(observatory.look()).money
+
+    until(lambda: look().counted == 1, "it begins well")
+    before = look()
+    shard = world.lab.system.router.locate(sender)[1]
+    read, go_on, came = observatory._watches[shard].read, threading.Event(), threading.Event()
+
+    def late() -> Any:
+        now = read()
+        go_on.wait(30)
+        came.set()
+        return now
+
+    world.lab.transfer(sender, receiver, "7")
+    with monkeypatch.context() as patch:
+        patch.setattr(observatory._watches[shard], "read", late)
+        assert look().state == "unknown"
+    go_on.set()
+    assert came.wait(30)
+    until(lambda: look().state == "equal", "what came late is weighed with the next")
+    monkeypatch.setattr(observatory, "_restart", pytest.fail)  # nothing has to be counted anew
+    after = look()
+    assert (after.state, after.funded_paise) == ("equal", before.funded_paise)
     world.run(observatory.close())
 
 
