@@ -19,12 +19,14 @@ CHEAP = {"password_hash_memory_kib": 64, "password_hash_passes": 1}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A test that sets a fault gets the mark ``sets_faults``: on the real servers its faults stop
-    what other tests use, so that it runs apart from them.
+    """A test that sets a fault or runs a whole workload gets the mark ``runs_alone``: on the real
+    servers it stops what other tests use, or takes all of the machine.
     """
     for item in items:
-        if isinstance(item, pytest.Function) and ".fault(" in inspect.getsource(item.function):
-            item.add_marker(pytest.mark.sets_faults)
+        if isinstance(item, pytest.Function):
+            source = inspect.getsource(item.function)
+            if ".fault(" in source or "Workload(" in source:
+                item.add_marker(pytest.mark.runs_alone)
 
 
 @pytest.fixture
