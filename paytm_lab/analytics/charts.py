@@ -6,8 +6,10 @@ Colours of text and lines come from the page's style sheet, so that dark and lig
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
+from paytm_lab.core.events import rfc3339
 from paytm_lab.web.palette import BLUE, FONT, GREEN, GREY, ORANGE, PURPLE, RED, SERIES
 
 Chart = dict[str, Any]
@@ -96,3 +98,9 @@ def of_shard(position: int) -> str:
 
 
 SAME, CROSS, PLAIN, GOOD, BAD, HELD = BLUE, ORANGE, GREY, GREEN, RED, PURPLE
+
+
+def last_two_minutes(at: str) -> Chart:
+    """The axis of what changes every second, up to ``at``."""
+    began = rfc3339(round(datetime.fromisoformat(at).timestamp() * 1e6) - 120_000_000)
+    return {"type": "date", "range": [began, at], "nticks": 6, "tickformat": "%H:%M:%S"}

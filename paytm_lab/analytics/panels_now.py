@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 from paytm_lab.analytics import charts
@@ -22,7 +21,6 @@ from paytm_lab.analytics.panel import (
     text,
     time_of,
 )
-from paytm_lab.core.events import rfc3339
 
 Json = dict[str, Any]
 TONES = {"up": "good", "down": "bad", "not_ready": "warn", "not_served": ""}
@@ -80,7 +78,7 @@ def _rates(data: Json) -> Panel:
     return Panel(
         "rates",
         "Payments a second, by shard that pays",
-        chart=charts.lines(x, lines, "", "payments/s", xaxis=_last_two_minutes(data["at"])),
+        chart=charts.lines(x, lines, "", "payments/s", xaxis=charts.last_two_minutes(data["at"])),
         chart_says=f"{count(data.get('payments_per_s'))} payments a second over all shards.",
         table=Table(
             "The last ten looks, a second apart",
@@ -95,11 +93,6 @@ def _rates(data: Json) -> Panel:
     )  # fmt: skip
 
 
-def _last_two_minutes(at: str) -> Json:
-    began = rfc3339(round(datetime.fromisoformat(at).timestamp() * 1e6) - 120_000_000)
-    return {"type": "date", "range": [began, at], "nticks": 6, "tickformat": "%H:%M:%S"}
-
-
 def _outbox(data: Json) -> Panel:
     series = data["series"][-120:]
     if not series:
@@ -110,7 +103,7 @@ def _outbox(data: Json) -> Panel:
         chart=charts.lines(
             [point["at"] for point in series],
             [("", [point["outbox_rows"] for point in series], charts.SAME)],
-            "", "events", xaxis=_last_two_minutes(data["at"]),
+            "", "events", xaxis=charts.last_two_minutes(data["at"]),
         ),
         chart_says=f"{count(data['outbox_rows'])} events wait in all outboxes.",
         table=Table(
