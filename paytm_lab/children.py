@@ -1,7 +1,9 @@
-"""Verbs of this command line as processes of their own."""
+"""Verbs of this command line as processes of their own, and what one asks them."""
 
 from __future__ import annotations
 
+import http.client
+import json
 import os
 import socket
 import subprocess
@@ -11,6 +13,7 @@ from contextlib import contextmanager
 from typing import IO, Any
 
 STOP_S_MAX = 60.0
+ANSWER_S_MAX = 30.0
 
 
 def command(words: Sequence[str]) -> list[str]:
@@ -56,3 +59,17 @@ def running(
             process.kill()
             process.wait()
         ours.close()
+
+
+def ask(host: str, port: int, method: str, path: str, body: object = None) -> tuple[int, Any]:
+    """What a service that runs as a child says: the status and the JSON. OSError where nobody
+    answers within ``ANSWER_S_MAX``.
+    """
+    connection = http.client.HTTPConnection(host, port, timeout=ANSWER_S_MAX)
+    try:
+        given = None if body is None else json.dumps(body)
+        connection.request(method, path, given, {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        return answer.status, json.load(answer)
+    finally:
+        connection.close()

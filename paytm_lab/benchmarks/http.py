@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import http.client
 import json
 import random
 import resource
@@ -164,20 +163,9 @@ def _free_ports() -> dict[str, int]:
         return {name: place.getsockname()[1] for name, place in found.items()}
 
 
-def _ask(port: int, method: str, path: str, body: object = None) -> tuple[int, Any]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=ANSWER_S_MAX)
-    try:
-        given = None if body is None else json.dumps(body)
-        connection.request(method, path, given, {"Content-Type": "application/json"})
-        answer = connection.getresponse()
-        return answer.status, json.load(answer)
-    finally:
-        connection.close()
-
-
 def _is_up(port: int) -> bool:
     with suppress(OSError):
-        return _ask(port, "GET", "/ready")[0] == HTTPStatus.OK
+        return children.ask("127.0.0.1", port, "GET", "/ready")[0] == HTTPStatus.OK
     return False
 
 
@@ -187,10 +175,12 @@ def _token(port: int, data: Path) -> str:
     offered = data / "admin.token"
     if offered.exists():
         once = offered.read_text().strip()
-        status, answer = _ask(port, "POST", "/admin", login | {"admin_token": once})
+        status, answer = children.ask(
+            "127.0.0.1", port, "POST", "/admin", login | {"admin_token": once}
+        )
         if status != HTTPStatus.CREATED:
             raise Unavailable(f"no admin could be made: {answer}")
-    status, answer = _ask(port, "POST", "/login", login)
+    status, answer = children.ask("127.0.0.1", port, "POST", "/login", login)
     if status != HTTPStatus.OK:
         raise Unavailable(f"the admin could not log in: {answer}")
     return str(answer["access_token"])

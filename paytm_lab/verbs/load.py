@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import secrets
@@ -113,24 +112,11 @@ def _until_ready(
             if services.poll() is not None:
                 raise Unavailable(f"the services did not start: {log.read_text().strip()[-1500:]}")
             with suppress(OSError):
-                if _ask(settings, port, "GET", "/ready")[0] == HTTPStatus.OK:
+                if children.ask(settings.host, port, "GET", "/ready")[0] == HTTPStatus.OK:
                     break
             if told() or time.monotonic() > until:
                 raise Unavailable(f"the services were not ready within {START_S_MAX:.0f} s: {log}")
             time.sleep(LOOK_S)
-
-
-def _ask(
-    settings: Settings, port: int, method: str, path: str, body: object = None
-) -> tuple[int, Any]:
-    connection = http.client.HTTPConnection(settings.host, port, timeout=10)
-    try:
-        given = None if body is None else json.dumps(body)
-        connection.request(method, path, given, {"Content-Type": "application/json"})
-        answer = connection.getresponse()
-        return answer.status, json.load(answer)
-    finally:
-        connection.close()
 
 
 def _admin(settings: Settings, kept: Path) -> Path:
@@ -148,7 +134,7 @@ def _admin(settings: Settings, kept: Path) -> Path:
         )
     login = {"user_id": f"load-admin-{secrets.token_hex(4)}", "password": secrets.token_urlsafe(24)}
     once = {"admin_token": offered.read_text().strip()}
-    status, answer = _ask(settings, settings.auth_port, "POST", "/admin", login | once)
+    status, answer = children.ask(settings.host, settings.auth_port, "POST", "/admin", login | once)
     if status != HTTPStatus.CREATED:
         raise Unavailable(f"no admin could be made: {answer}")
     descriptor = os.open(kept, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
