@@ -48,7 +48,8 @@ def main(arguments: list[str]) -> int:
     environment["UV_CUSTOM_COMPILE_COMMAND"] = "make lock"
     command = [
         str(ROOT / ".venv/bin/uv"), "pip", "compile", "--quiet", "--universal",
-        "--python-version", "3.11", "--generate-hashes", "--group", "dev",
+        "--python-version", "3.11", "--generate-hashes", "--all-extras",
+        "--group", "dev",
         "pyproject.toml", "--output-file", LOCK.name, *arguments,
     ]  # fmt: skip
     done = subprocess.run(command, cwd=ROOT, env=environment, check=False)

@@ -1,0 +1,1 @@
+"""Fraud models made offline: features, training, evaluation. The live scorer never imports it."""
