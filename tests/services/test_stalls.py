@@ -1,9 +1,14 @@
-"""Nothing that a service does keeps its event loop from answering others for more than 50 ms."""
+"""Nothing that a service does keeps its event loop from answering others for more than 50 ms.
+
+What the machine gave to others meanwhile is not the service's doing: the time for which the loop's
+thread stood ready without a processor is taken off, where the system tells it (Linux).
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -11,8 +16,12 @@ from paytm_lab.shard_manager.models import BULK_MAX
 from paytm_lab.web.scopes import ADMIN, ANALYTICS_READ, REVIEW, TRANSFER_ANY
 from tests.services.world import World, item
 
+# On the real servers one after the other: they share the machine with what is measured.
+pytestmark = pytest.mark.runs_alone
+
 STALL_S_MAX = 0.05
 TURNS = 5  # a machine that is busy with others stalls too, but not each time
+SCHEDULER = Path("/proc/thread-self/schedstat")  # ns run, ns ready without a processor, turns
 LOOK_S = 0.002
 AT_ONCE = 8
 
@@ -26,6 +35,11 @@ def world(profile: str) -> Iterator[World]:
         yield made
 
 
+def without_processor_s() -> float:
+    """How long this thread has stood ready while others had the processors, since its start."""
+    return int(SCHEDULER.read_text().split()[1]) / 1e9 if SCHEDULER.exists() else 0.0
+
+
 async def longest_stall_s(work: Awaitable[object]) -> float:
     """The longest time in which the loop ran nothing else while ``work`` was done."""
     loop, longest, over = asyncio.get_running_loop(), 0.0, False
@@ -33,9 +47,10 @@ async def longest_stall_s(work: Awaitable[object]) -> float:
     async def watch() -> None:
         nonlocal longest
         while not over:
-            before = loop.time()
+            before, kept_waiting_s = loop.time(), without_processor_s()
             await asyncio.sleep(LOOK_S)
-            longest = max(longest, loop.time() - before - LOOK_S)
+            kept_waiting_s = without_processor_s() - kept_waiting_s
+            longest = max(longest, loop.time() - before - LOOK_S - kept_waiting_s)
 
     watching = asyncio.ensure_future(watch())
     await work
