@@ -29,7 +29,8 @@ from paytm_lab.notifications.webhook import IDEMPOTENCY_KEY, SIGNATURE
 from paytm_lab.web.app import make_app
 from paytm_lab.web.callers import Callers
 from paytm_lab.web.metrics import Metrics
-from paytm_lab.web.pages import Pages, session_router
+from paytm_lab.web.page_sessions import session_router
+from paytm_lab.web.pages import Pages
 from paytm_lab.web.paths import Segment
 from paytm_lab.web.pool import BoundedPool
 from paytm_lab.web.problems import declared

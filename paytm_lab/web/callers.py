@@ -9,6 +9,7 @@ from fastapi import Request, Response, Security
 from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBearer
 
 from paytm_lab.core.errors import Forbidden, Unauthenticated
+from paytm_lab.web.auth_client import AuthClient
 from paytm_lab.web.pool import BoundedPool
 from paytm_lab.web.tokens import Caller, TokenChecker
 
@@ -32,11 +33,15 @@ class Callers:
     """Makes dependencies: ``Depends(callers.who("transfer:own", moves_money=True))``.
 
     ``pool``: where a token that was not seen before is checked, as that may ask the cache.
+    ``auth``: who knows users' passwords, for sign-ins at pages; none: they take tokens alone.
     """
 
-    def __init__(self, checker: TokenChecker, pool: BoundedPool) -> None:
+    def __init__(
+        self, checker: TokenChecker, pool: BoundedPool, auth: AuthClient | None = None
+    ) -> None:
         self.checker = checker
-        self._pool = pool
+        self.pool = pool
+        self.auth = auth
 
     def who(self, *any_of: str, moves_money: bool = False, page: bool = False) -> GetCaller:
         """Somebody who is logged in and has one of these scopes (none: whoever it is). Where money
@@ -69,7 +74,7 @@ class Callers:
         """Unauthenticated for a token that does not count."""
         caller = self.checker.known(token)
         if caller is None:
-            caller = await self._pool.run(self.checker.check, token)
+            caller = await self.pool.run(self.checker.check, token)
         return caller
 
     async def _admitted(

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from paytm_lab.config import Settings
 from paytm_lab.core.errors import BadInput
 from paytm_lab.web.app import Application
+from paytm_lab.web.auth_client import AuthClient
 from paytm_lab.web.callers import Callers
 from paytm_lab.web.pool import BoundedPool
 from paytm_lab.web.tokens import TokenChecker
@@ -87,7 +88,7 @@ class Services:
         self.on_close(pool.close)
         checker = TokenChecker(system.coordination, system.cache, system.clock)
         self.on_close(checker.close)
-        self.callers = Callers(checker, pool)
+        self.callers = Callers(checker, pool, AuthClient(self._place_of_auth))
         self._checker = checker
         self.admin_token: Path | None = None
 
@@ -112,6 +113,12 @@ class Services:
             host = socket.gethostname()
         address = f"{host}:{service.port}"
         self.on_close(self.system.coordination.register(service.name, instance, address))
+
+    def _place_of_auth(self) -> str:
+        """Where it has announced itself; else where it would be."""
+        known = self.system.coordination.instances("auth")
+        here = f"{self.settings.host}:{self.settings.auth_port}"
+        return next(iter(sorted(known.values())), here)
 
     def close(self) -> None:
         self._closing.close()

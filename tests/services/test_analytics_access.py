@@ -41,6 +41,7 @@ ROUTES = [
 # Open: they hold no data. /watch is tested where it is served (test_analytics).
 OPEN_TO_ALL = {
     ("GET", "/"), ("GET", "/assets/{name}"), ("GET", "/sign-in"), ("POST", "/session"),
+    ("POST", "/session/renew"),
     ("POST", "/sign-out"), ("GET", "/live"), ("GET", "/health"), ("GET", "/ready"),
     ("GET", "/metrics"), ("GET", "/watch/{page}"),
 }  # fmt: skip

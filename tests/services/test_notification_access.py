@@ -55,7 +55,8 @@ ROUTES = [
 OPEN = {
     ("GET", "/live"), ("GET", "/health"), ("GET", "/ready"), ("GET", "/metrics"),
     ("GET", "/sign-in"),
-    ("POST", "/session"), ("POST", "/sign-out"), ("POST", "/provider/{channel}"),
+    ("POST", "/session"),
+    ("POST", "/session/renew"), ("POST", "/sign-out"), ("POST", "/provider/{channel}"),
 }  # fmt: skip
 
 

@@ -6,14 +6,19 @@ from collections.abc import Iterator
 
 import pytest
 
+from paytm_lab import Lab
 from paytm_lab.web.scopes import ALL
+from paytm_lab.wiring.services import Service, Services
 from tests.services import described
+from tests.services.conftest import CHEAP
 from tests.services.notification_world import NotificationWorld, notification_world
+from tests.services.serving import served
 
 EXAMPLES = 12
 # Nobody guesses a token, a signature or a dead letter's id.
 NEVER = {
     "POST /session",
+    "POST /session/renew",
     "POST /sign-out",
     "POST /provider/{channel}",
     "POST /dead-letters/{notification_id}/retry",
@@ -21,8 +26,20 @@ NEVER = {
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NotificationWorld]:
+def auth(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """An auth service that answers somewhere; another lab's, as the test signs its own tokens."""
+    with Lab(data=tmp_path_factory.mktemp("auth"), seed=7, **CHEAP) as lab:
+        services = Services(lab.system)
+        service = services.make("auth")
+        with served(service.app) as address:
+            yield service._replace(port=int(address.rpartition(":")[2]))
+        services.close()
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory, auth: Service) -> Iterator[NotificationWorld]:
     with notification_world(data=tmp_path_factory.mktemp("lab")) as world:
+        world.services.register(auth)
         world.paid("root", "other")
         yield world
 

@@ -16,7 +16,8 @@ from paytm_lab.core.errors import NotFound, Unauthenticated
 from paytm_lab.web.app import make_app
 from paytm_lab.web.callers import PAGE_COOKIE, Callers
 from paytm_lab.web.metrics import Metrics
-from paytm_lab.web.pages import Pages, session_router
+from paytm_lab.web.page_sessions import session_router
+from paytm_lab.web.pages import Pages
 from paytm_lab.web.pool import BoundedPool
 from paytm_lab.web.scopes import ADMIN
 from paytm_lab.web.tokens import Caller
@@ -83,7 +84,7 @@ def test_a_page_without_a_token_is_the_sign_in_that_leads_back(client: Client) -
     said = client("GET", "/hello?a=<b>&c=1")
     assert said.status_code == 401
     assert 'name="then" value="/hello?a=%3Cb%3E&amp;c=1"' in said.text
-    assert "Sign in again" not in said.text
+    assert "Not signed in" not in said.text
     given = form(client, "good", fields={"then": "/hello?a=1"})
     assert (given.status_code, given.headers["location"]) == (303, "/hello?a=1")
     cookie = given.headers["set-cookie"]

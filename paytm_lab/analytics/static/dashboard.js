@@ -59,11 +59,21 @@
     source = new EventSource("/watch/" + page);
     source.onopen = function () { link_is("live", "live"); };
     source.addEventListener("page", function (event) { link_is("live", "live"); update(JSON.parse(event.data)); });
-    source.addEventListener("bye", function () { leave(); link_is("lost", "signed out: load the page again"); });
+    source.addEventListener("bye", function () { leave(); renew(true); });
     source.onerror = function () {
       link_is("lost", "not live: asking again");
-      if (source && source.readyState === EventSource.CLOSED) { leave(); setTimeout(follow, 3000); }
+      if (source && source.readyState === EventSource.CLOSED) { leave(); renew(false); }
     };
+  }
+
+  // Who signed in by password gets the next access token. `ended`: the last one surely has.
+  function renew(ended) {
+    function again() { link_is("lost", "not live: asking again"); setTimeout(follow, 3000); }
+    fetch("/session/renew", { method: "POST" }).then(function (answer) {
+      if (answer.ok) { follow(); }
+      else if (ended && answer.status === 401) { link_is("lost", "signed out: load the page again"); }
+      else { again(); }
+    }, again);
   }
 
   function leave() {
