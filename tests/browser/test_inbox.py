@@ -78,6 +78,7 @@ class Opened:
     def sign_in(self, world: NotificationWorld, user: str, *scopes: str) -> None:
         """By keyboard alone, from the page that was wanted."""
         self.page.goto("/inbox")
+        self.page.get_by_text("With an access token").press("Enter")
         self.page.get_by_label("Access token").focus()
         self.page.keyboard.insert_text(world.token(user, *(scopes or (TRANSFER_OWN,))))
         self.page.keyboard.press("Tab")
@@ -115,7 +116,7 @@ def test_one_signs_in_and_reads(
     page.get_by_role("button", name="Sign out").click()
     page.wait_for_url("**/sign-in")
     page.goto("/inbox")
-    assert page.get_by_label("Access token").is_visible()
+    assert page.get_by_label("Password").is_visible()
     assert [p for p in opened.problems if "401" not in p] == []
     opened.context.close()
 
