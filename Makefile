@@ -46,7 +46,7 @@ test-stack: env ## the same contracts and path on the real servers, which it sta
 	$(BIN)/paytm-lab stack up --fetch --port-offset $(TEST_PORTS)
 	@$(PYTEST) --profile servers tests/contract tests/path/test_profiles.py tests/faults/test_kill.py \
 		tests/stack/test_compose.py $(ON_STACK) $(SERVICES) -m "not runs_alone" $(ARGS) && \
-	$(PYTEST) -n 0 --profile servers $(SERVICES) -m runs_alone $(ARGS); \
+	$(PYTEST) -n 0 --profile servers $(SERVICES) tests/browser/test_dashboards.py -m runs_alone $(ARGS); \
 	tested=$$?; $(BIN)/paytm-lab stack down; exit $$tested
 	$(PYTEST) -n 0 tests/stack --ignore tests/stack/test_compose.py $(ARGS)  # each starts its own
 

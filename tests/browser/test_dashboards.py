@@ -22,7 +22,7 @@ from tests.services.test_analytics_money import account_row, change
 
 SHOTS = Path(__file__).resolve().parents[2] / "build" / "dashboards"
 SIZES = {"phone": (390, 844), "desk": (1280, 900)}
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.runs_alone]
 
 # Panels that show nothing: no number, no mark of a chart, no row, no sentence that says why.
 BLANK = """
@@ -76,9 +76,9 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def world() -> Iterator[AnalyticsWorld]:
+def world(profile: str) -> Iterator[AnalyticsWorld]:
     SHOTS.mkdir(parents=True, exist_ok=True)
-    with AnalyticsWorld(profile="embedded", shards=4, seed=21) as made:
+    with AnalyticsWorld(profile=profile, shards=4, seed=21) as made:
         yield made
 
 
