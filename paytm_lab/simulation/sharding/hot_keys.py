@@ -1,0 +1,75 @@
+"""Hot keys: however even the hash, the busiest user's payments all meet on one shard.
+
+The load is Zipf's: rank r has a share ``r ** -s / sum(r ** -s)``. Keys are placed uniformly at
+random, as a perfect hash would, once for each replication.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from paytm_lab.core.errors import InvalidSetting
+from paytm_lab.simulation.population import F64, zipf_weights
+from paytm_lab.simulation.sharding.strategies import interval, max_over_mean, require
+
+REPLICATIONS_MAX = 10_000
+
+
+def hot_keys(
+    users: int,
+    shards: int,
+    zipf_s: float,
+    seed: int,
+    *,
+    split_keys: int = 0,
+    parts: int = 1,
+    replications: int = 50,
+) -> dict[str, Any]:
+    """How uneven the load of ``shards`` is: ``load_max_over_mean`` (mean of the replications, with
+    ``..._half_width`` of its 95 % interval), ``top_share`` of the busiest key, ``least_possible``:
+    below it no placement comes, as one part of the busiest key lies somewhere.
+
+    The busiest ``split_keys`` may be split into ``parts`` each (a merchant's sub-accounts), which
+    lie on neighbouring shards. Raises InvalidSetting.
+    """
+    require(users, shards)
+    whole = (("split_keys", split_keys, 0, users), ("parts", parts, 1, shards),
+             ("replications", replications, 2, REPLICATIONS_MAX))  # fmt: skip
+    for name, value, low, high in whole:
+        if not low <= value <= high:
+            raise InvalidSetting(
+                f"{name} = {value!r:.60} cannot be used", remedy=f"Give {low} to {high}."
+            )
+    if not 0 <= zipf_s <= 10:
+        raise InvalidSetting(f"zipf_s = {zipf_s!r:.60} cannot be used", remedy="Give 0 to 10.")
+    weights = zipf_weights(users, zipf_s)
+    rng = np.random.default_rng(seed)
+    loads = [
+        max_over_mean(_load(weights, shards, split_keys, parts, rng)) for _ in range(replications)
+    ]
+    mean, half_width = interval(np.array(loads))
+    largest = np.concatenate((weights[:split_keys] / parts, weights[split_keys:]))[
+        [0, min(split_keys, users - 1)]
+    ].max()
+    return {
+        "users": users,
+        "shards": shards,
+        "zipf_s": zipf_s,
+        "split_keys": split_keys,
+        "parts": parts,
+        "top_share": float(weights[0]),
+        "load_max_over_mean": mean,
+        "load_max_over_mean_half_width": half_width,
+        "least_possible": max(1.0, float(largest) * shards),
+    }
+
+
+def _load(weights: F64, shards: int, split_keys: int, parts: int, rng: np.random.Generator) -> F64:
+    home = rng.integers(0, shards, len(weights), dtype=np.int16)
+    load = np.bincount(home[split_keys:], weights=weights[split_keys:], minlength=shards)
+    for part in range(parts):
+        there = (home[:split_keys] + part) % shards
+        load += np.bincount(there, weights=weights[:split_keys] / parts, minlength=shards)
+    return np.asarray(load, dtype=np.float64)

@@ -1,0 +1,184 @@
+"""All strategies side by side, on the axes on which they differ; and along a path of growth.
+
+``monotone``: when shards are added, users move only to new ones (Karger et al. 1997 call it
+monotonicity). A strategy that is not also carries users from one old shard to another, which is
+work that buys nothing.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import tracemalloc
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from paytm_lab.core.errors import InvalidSetting
+from paytm_lab.routing.shard_map import SHARDS_MAX
+from paytm_lab.routing.strategies import STRATEGIES, Strategy, make, sampling_cv
+from paytm_lab.simulation.payments import USERS_MAX
+from paytm_lab.simulation.population import F64, I64, Population
+
+SPEED_KEYS = 1_000_000
+_ROUNDS = 3
+_Places = npt.NDArray[np.int16]
+
+
+def compare(
+    users: int,
+    shards: int,
+    zipf_s: float = 0.99,
+    seed: int = 0,
+    strategies: Sequence[str] = STRATEGIES,
+    progress: Callable[[int], object] | None = None,
+) -> list[dict[str, Any]]:
+    """One row a strategy, for users '1'..'N' whose activity follows Zipf's law.
+
+    ``memory_bytes`` and ``build_ms``: what making it takes; ``lookup_keys_per_s``: users placed in
+    an array, best of three, measured here. ``users_max_over_mean`` and ``users_cv`` (beside
+    ``chance_cv``, what a perfect hash has): how evenly users lie; ``load_max_over_mean``: how
+    evenly the payments they send do. ``moved_share``: who moves when one shard is added
+    (``least_share``: the least there is); ``moved_between_old_share``: of all users, those whose
+    move was for nothing; ``monotone``: there are none. ``left_share``: who moves when one is taken
+    away.
+
+    ``progress`` is told the strategies done. Raises InvalidSetting.
+    """
+    require(users, shards)
+    numbers = np.arange(1, users + 1, dtype=np.uint64)
+    weights = Population.draw(users, zipf_s, seed).sender_weights
+    rows = []
+    for done, name in enumerate(strategies, start=1):
+        strategy, memory_bytes, build_ms = _made(name, shards)
+        places = _places(strategy, numbers)
+        row = {
+            "strategy": name,
+            "shards": shards,
+            "users": users,
+            "memory_bytes": memory_bytes,
+            "build_ms": build_ms,
+            "lookup_keys_per_s": _speed(strategy, numbers[:SPEED_KEYS]),
+            **_balance(places, weights, shards),
+            "chance_cv": sampling_cv(shards, users),
+            **_move(strategy, places, numbers, shards + 1),
+        }
+        if shards > 1:
+            fewer = _places(strategy.resized(shards - 1), numbers)
+            row["left_share"] = float(np.mean(fewer != places))
+        rows.append(row)
+        if progress is not None:
+            progress(done)
+    return rows
+
+
+def growth(
+    path: Sequence[int] = (4, 5, 8),
+    users: int = 100_000,
+    zipf_s: float = 0.99,
+    seed: int = 0,
+    strategies: Sequence[str] = STRATEGIES,
+) -> list[dict[str, Any]]:
+    """One row for each step of ``path`` (numbers of shards) and strategy: ``moved_share``,
+    ``least_share``, ``moved_between_old_share``, ``monotone``, and the balance after the step.
+    Raises InvalidSetting for a path that does not grow.
+    """
+    if len(path) < 2 or any(b <= a for a, b in pairwise(path)):
+        raise InvalidSetting(
+            f"{list(path)!r:.60} is no path of growth", remedy="Give for example 4, 5, 8."
+        )
+    for shards in path:
+        require(users, shards)
+    numbers = np.arange(1, users + 1, dtype=np.uint64)
+    weights = Population.draw(users, zipf_s, seed).sender_weights
+    rows = []
+    for name in strategies:
+        strategy = make(name, path[0])
+        places = _places(strategy, numbers)
+        for before, after in pairwise(path):
+            moved = _move(strategy, places, numbers, after)
+            strategy = strategy.resized(after)
+            places = _places(strategy, numbers)
+            step = {"strategy": name, "step": f"{before} to {after}", "from": before, "to": after}
+            rows.append(step | moved | _balance(places, weights, after))
+    return rows
+
+
+def require(users: int, shards: int) -> None:
+    """InvalidSetting for numbers that cannot be simulated."""
+    given: tuple[tuple[str, object, int], ...] = (
+        ("users", users, USERS_MAX),
+        ("shards", shards, SHARDS_MAX - 1),
+    )
+    for name, value, high in given:
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= high:
+            raise InvalidSetting(
+                f"{name} = {value!r:.60} cannot be used",
+                remedy=f"Give a whole number from 1 to {high}.",
+            )
+
+
+def max_over_mean(counts: F64 | I64) -> float:
+    """The largest over the mean; 1 is perfect balance."""
+    return float(counts.max() / counts.mean())
+
+
+def interval(values: F64) -> tuple[float, float]:
+    """Mean and half the width of its 95 % interval (normal), of independent replications."""
+    if len(values) < 2:
+        return float(values.mean()), math.inf
+    return float(values.mean()), float(1.96 * values.std(ddof=1) / math.sqrt(len(values)))
+
+
+def _made(name: str, shards: int) -> tuple[Strategy, int, float]:
+    make(name, 1)  # what is built once for all of its kind is not this one's
+    tracemalloc.start()
+    try:
+        strategy = make(name, shards)
+        memory_bytes = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    started_s = time.perf_counter()
+    make(name, shards)
+    return strategy, memory_bytes, 1000 * (time.perf_counter() - started_s)
+
+
+def _places(strategy: Strategy, numbers: npt.NDArray[np.uint64]) -> _Places:
+    places: _Places = strategy.shards_of(numbers).astype(np.int16)
+    return places
+
+
+def _speed(strategy: Strategy, numbers: npt.NDArray[np.uint64]) -> float:
+    best_s = math.inf
+    for _ in range(_ROUNDS):
+        started_s = time.perf_counter()
+        strategy.shards_of(numbers)
+        best_s = min(best_s, time.perf_counter() - started_s)
+    return len(numbers) / best_s
+
+
+def _balance(places: _Places, weights: F64, shards: int) -> dict[str, Any]:
+    counts = np.bincount(places, minlength=shards)
+    load = np.bincount(places, weights=weights, minlength=shards)
+    return {
+        "users_max_over_mean": max_over_mean(counts),
+        "users_cv": float(counts.std() / counts.mean()),
+        "load_max_over_mean": max_over_mean(load),
+    }
+
+
+def _move(
+    strategy: Strategy, places: _Places, numbers: npt.NDArray[np.uint64], shards: int
+) -> dict[str, Any]:
+    after = _places(strategy.resized(shards), numbers)
+    moved = after != places
+    for_nothing = float(np.mean(moved & (after < strategy.shards)))
+    return {
+        "moved_share": float(moved.mean()),
+        "least_share": 1 - strategy.shards / shards,
+        "moved_between_old_share": for_nothing,
+        "monotone": for_nothing == 0,
+    }
