@@ -30,7 +30,10 @@ def tidy(notebook):
     notebook["metadata"]["language_info"] = {"name": "python"}
     for cell in notebook["cells"]:
         tags = cell["metadata"].get("tags", [])
+        folded = cell["metadata"].get("jupyter", {}).get("source_hidden", False)
         cell["metadata"] = {"tags": tags} if tags else {}
+        if folded:
+            cell["metadata"]["jupyter"] = {"source_hidden": True}
     return notebook
 
 

@@ -46,7 +46,7 @@ def strategy_axes(rows: Any) -> go.Figure:
         [form.format(value) for value in column]
         for (_, _, form, _), column in zip(axes, values, strict=True)
     ]
-    worse = [_worse(frame[column].to_numpy(), less) for column, _, _, less in axes]
+    worse = [_worse(frame[column], less) for column, _, _, less in axes]
     names = [str(name).replace("_", " ") for name in frame["strategy"]]
     heat = go.Heatmap(
         x=names,
@@ -77,10 +77,13 @@ def strategy_axes(rows: Any) -> go.Figure:
 
 
 def _worse(values: Any, less_is_better: bool) -> list[float]:
-    """0 for the best, 1 for the worst; the steps between go by rank, as axes span decades."""
-    order = values if less_is_better else -values
-    ranks = pd.Series(order).rank(method="min").to_numpy() - 1
-    return list(ranks / max(1.0, ranks.max()))
+    """0 for the best, 1 for the worst; by decades where they lie more than one apart."""
+    numbers = values.to_numpy(dtype=float)
+    if numbers.min() > 0 and numbers.max() > 10 * numbers.min():
+        numbers = np.log(numbers)
+    width = numbers.max() - numbers.min()
+    place = (numbers - numbers.min()) / width if width else 0 * numbers
+    return list(place if less_is_better else 1 - place if width else place)
 
 
 def growth_moves(rows: Any) -> go.Figure:
@@ -239,7 +242,10 @@ def growth_trade(rows: Sequence[dict[str, Any]]) -> go.Figure:
                 color=BLUE,
                 mode="lines+markers+text",
                 text=[f"{rate:,.0f} rows/s" for rate in frame["copy_rows_per_s"]],
-                textposition="top right",
+                textposition=[
+                    "top left" if d > 0.7 * frame["duration_s"].max() else "top right"
+                    for d in frame["duration_s"]
+                ],
                 cliponaxis=False,
             )
         ],
