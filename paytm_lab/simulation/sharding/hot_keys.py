@@ -6,6 +6,7 @@ random, as a perfect hash would, once for each replication.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,25 @@ def hot_keys(
         "load_max_over_mean_half_width": half_width,
         "least_possible": max(1.0, float(largest) * shards),
     }
+
+
+def sweep(
+    users: int,
+    shards: Sequence[int],
+    zipf_s: Sequence[float],
+    seed: int,
+    split: tuple[int, int] = (20, 4),
+) -> list[dict[str, Any]]:
+    """``hot_keys`` for each number of shards and exponent, without and with the busiest split:
+    ``split`` says how many of them, and into how many parts.
+    """
+    split_keys, parts = split
+    return [
+        hot_keys(users, count, s, seed, split_keys=keys, parts=min(into, count))
+        for count in shards
+        for keys, into in ((0, 1), (min(split_keys, users), parts))
+        for s in zipf_s
+    ]
 
 
 def _load(weights: F64, shards: int, split_keys: int, parts: int, rng: np.random.Generator) -> F64:
