@@ -44,7 +44,7 @@ test: check ## everything that needs no server
 test-stack: export PAYTM_LAB_STACK_DIR := $(CURDIR)/$(TEST_STACK)
 test-stack: env ## the same contracts and path on the real servers, which it starts (and gets)
 	$(BIN)/paytm-lab stack up --fetch --port-offset $(TEST_PORTS)
-	@$(PYTEST) --profile servers tests/contract tests/path/test_profiles.py tests/faults/test_kill.py \
+	@$(PYTEST) --profile servers tests/contract tests/path/test_profiles.py tests/path/test_drop.py tests/faults/test_kill.py \
 		tests/stack/test_compose.py $(ON_STACK) $(SERVICES) -m "not runs_alone" $(ARGS) && \
 	$(PYTEST) -n 0 --profile servers $(SERVICES) tests/browser/test_dashboards.py -m runs_alone $(ARGS); \
 	tested=$$?; $(BIN)/paytm-lab stack down; exit $$tested

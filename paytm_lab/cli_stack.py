@@ -85,6 +85,23 @@ def status(stack_dir: Dir = None, quiet: Quiet = False, as_json: Json = False) -
 
 
 @stack.command()
+def drop(
+    data: Annotated[
+        Path | None, typer.Option(help="The lab's folder.", show_default="the setting data_dir")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Really remove it.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Remove one lab's data from the servers: databases, topics, keyspace, keys, nodes."""
+    from paytm_lab.verbs import drop as verb
+    from paytm_lab.verbs.common import Common
+
+    with errors_in_words(as_json):
+        code = verb.drop(Common("servers", data, as_json=as_json), yes)
+    raise SystemExit(code)
+
+
+@stack.command()
 def logs(
     name: Annotated[str, typer.Argument(help="The server.")],
     lines: Annotated[int, typer.Option("-n", "--lines", min=1, max=10_000)] = 40,

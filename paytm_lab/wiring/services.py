@@ -22,6 +22,7 @@ from paytm_lab.wiring.channels import EVERYWHERE
 from paytm_lab.wiring.fraud_service import fraud_service
 from paytm_lab.wiring.notification_service import notification_service
 from paytm_lab.wiring.shard_manager import shard_manager_service
+from paytm_lab.wiring.stores import open_coordination
 from paytm_lab.wiring.system import System
 
 CHECKING = 4  # threads in which tokens that were not seen before are checked
@@ -75,6 +76,18 @@ def kinds(names: list[str]) -> dict[str, Kind]:
                 f"{name!r} is no service of this lab", remedy=f"Name one of {', '.join(KINDS)}."
             )
     return {name: KINDS[name] for name in wanted}
+
+
+def announced(settings: Settings) -> dict[str, str]:
+    """Where services of the lab of these settings run now, by name; empty where none does."""
+    coordination = open_coordination(settings)
+    if coordination is None:
+        return {}
+    try:
+        found = {name: coordination.instances(name) for name in KINDS}
+        return {name: ", ".join(sorted(at.values())) for name, at in found.items() if at}
+    finally:
+        coordination.close()
 
 
 class Services:
