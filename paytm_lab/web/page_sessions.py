@@ -167,6 +167,25 @@ def session_router(pages: Pages, callers: Callers, home: str) -> APIRouter:
         set_cookie(request, answer, PAGE_COOKIE, token, caller.expires_s)
         return answer
 
+    _add_sign_out(router, sessions)
+    _add_renewal(router, sessions)
+    return router
+
+
+def _renewal(sessions: PageSessions, home: str) -> Any:
+    async def renew(request: Request) -> Response | None:
+        """Back to the same page, with new cookies."""
+        signed = await sessions.renewed(request)
+        if signed is None:
+            return None
+        here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        answer = RedirectResponse(own_path(here, home), HTTPStatus.SEE_OTHER)
+        return sessions.set(request, answer, signed)
+
+    return renew
+
+
+def _add_sign_out(router: APIRouter, sessions: PageSessions | None) -> None:
     @router.post(
         "/sign-out",
         summary="Take the access token from this browser",
@@ -185,22 +204,6 @@ def session_router(pages: Pages, callers: Callers, home: str) -> APIRouter:
             await sessions.end(request)
             answer.delete_cookie(sessions.refresh_cookie, httponly=True, samesite="strict")
         return answer
-
-    _add_renewal(router, sessions)
-    return router
-
-
-def _renewal(sessions: PageSessions, home: str) -> Any:
-    async def renew(request: Request) -> Response | None:
-        """Back to the same page, with new cookies."""
-        signed = await sessions.renewed(request)
-        if signed is None:
-            return None
-        here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-        answer = RedirectResponse(own_path(here, home), HTTPStatus.SEE_OTHER)
-        return sessions.set(request, answer, signed)
-
-    return renew
 
 
 def _add_renewal(router: APIRouter, sessions: PageSessions | None) -> None:
