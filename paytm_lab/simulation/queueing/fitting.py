@@ -53,8 +53,15 @@ def refits(
         fixed_s, per_operation_s = line(columns["operations"][rows], columns["work_s"][rows])
         found.append(
             WriterModel(
-                fixed_s, per_operation_s, tuple(commits[rows].tolist()), first.submit_s,
-                first.cores, first.disks, first.gather_s, first.idle_finalise_s, first.batch_max,
+                fixed_s,
+                per_operation_s,
+                tuple(commits[rows].tolist()),
+                first.submit_s,
+                first.cores,
+                first.disks,
+                first.gather_s,
+                first.idle_finalise_s,
+                first.batch_max,
             )  # fmt: skip
         )
     return found

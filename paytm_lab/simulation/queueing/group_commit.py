@@ -204,7 +204,9 @@ def _run(
         factors, float(model.gather_s), float(model.idle_finalise_s), model.batch_max,
         float(model.cores), float(model.disks), in_flight,
     )  # fmt: skip
-    kernels.run_commits(state, costs, kernels.Payments(where.source, where.destination, due, answered))
+    kernels.run_commits(
+        state, costs, kernels.Payments(where.source, where.destination, due, answered)
+    )
     return Flows(
         due, answered - due, where.source != where.destination,
         int(state.counts[kernels.COMMITS]), int(state.counts[kernels.OPERATIONS]), state.busy,

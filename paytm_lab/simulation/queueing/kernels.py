@@ -154,7 +154,9 @@ def _finish(frozen: Any, shard: int, now: float, work: float) -> float:
 
 
 @lean
-def _start(core: Core, rules: Rules, requests: Requests, frozen: Any, shard: int, now: float) -> None:
+def _start(
+    core: Core, rules: Rules, requests: Requests, frozen: Any, shard: int, now: float
+) -> None:
     """Let free workers of the shard take what waits."""
     while core.free[shard] > 0 and core.head[shard] >= 0:
         if _thawed(frozen, shard, now) > now:
@@ -173,7 +175,9 @@ def _start(core: Core, rules: Rules, requests: Requests, frozen: Any, shard: int
 
 
 @lean
-def _failed(core: Core, rules: Rules, requests: Requests, request: int, now: float, why: int) -> None:
+def _failed(
+    core: Core, rules: Rules, requests: Requests, request: int, now: float, why: int
+) -> None:
     """This attempt failed: try again later, or that was the answer."""
     attempt = core.attempts[request]
     if attempt > rules.retries_max:
@@ -186,7 +190,9 @@ def _failed(core: Core, rules: Rules, requests: Requests, request: int, now: flo
 
 
 @lean
-def _attempt(core: Core, rules: Rules, requests: Requests, frozen: Any, request: int, now: float) -> None:
+def _attempt(
+    core: Core, rules: Rules, requests: Requests, frozen: Any, request: int, now: float
+) -> None:
     shard = requests.shard[request]
     core.attempts[request] += 1
     state = core.breaker[shard]
@@ -223,7 +229,9 @@ def _release(core: Core, shard: int) -> None:
 
 
 @lean
-def _served(core: Core, rules: Rules, requests: Requests, frozen: Any, entry: int, now: float) -> None:
+def _served(
+    core: Core, rules: Rules, requests: Requests, frozen: Any, entry: int, now: float
+) -> None:
     request = core.entry_request[entry]
     shard = requests.shard[request]
     core.entry_state[entry] = _DONE

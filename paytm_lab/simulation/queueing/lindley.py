@@ -41,7 +41,9 @@ def waits(gaps: Any, services: Any, first_wait: float = 0.0) -> F64:
     for start in range(1, len(gap), _PART):
         part = out[start : start + _PART]
         low = lowest[: len(part)]
-        np.subtract(service[start - 1 : start - 1 + len(part)], gap[start : start + _PART], out=part)
+        np.subtract(
+            service[start - 1 : start - 1 + len(part)], gap[start : start + _PART], out=part
+        )
         np.cumsum(part, out=part)
         np.minimum.accumulate(part, out=low)
         np.minimum(low, -carried, out=low)

@@ -140,7 +140,10 @@ def closed_load(system: Any, rows: Sequence[Transfer], in_flight: int) -> Seen:
 
 
 def open_load(
-    system: Any, rows: Sequence[Transfer], due_s: Sequence[float] | F64, made: Recording | None = None
+    system: Any,
+    rows: Sequence[Transfer],
+    due_s: Sequence[float] | F64,
+    made: Recording | None = None,
 ) -> Seen:
     """Submit each payment when it is due (seconds, ascending), whatever became of those before.
     ``made`` gets the client's processor time a payment.

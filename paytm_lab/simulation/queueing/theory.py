@@ -90,9 +90,7 @@ def customers_needed(rho: float, relative_half_width: float = 0.05, level: float
     """
     share("relative_half_width", relative_half_width)
     z = NormalDist().inv_cdf(0.5 + share("level", level) / 2)
-    return math.ceil(
-        (z / relative_half_width) ** 2 * mm1_wait_variance(rho) / mm1_wait(rho) ** 2
-    )
+    return math.ceil((z / relative_half_width) ** 2 * mm1_wait_variance(rho) / mm1_wait(rho) ** 2)
 
 
 def batch_wait(rate: float) -> float:
