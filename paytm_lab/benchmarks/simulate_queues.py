@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -122,14 +122,14 @@ def _simpy_waits(gaps: Any, services: Any) -> Any:
     server = simpy.Resource(env)
     found = np.empty(len(gaps))
 
-    def customer(number: int, service: float) -> Iterator[Any]:
+    def customer(number: int, service: float) -> Generator[Any, Any, None]:
         came = env.now
         with server.request() as turn:
             yield turn
             found[number] = env.now - came
             yield env.timeout(service)
 
-    def source() -> Iterator[Any]:
+    def source() -> Generator[Any, Any, None]:
         for number, (gap, service) in enumerate(zip(gaps.tolist(), services.tolist(), strict=True)):
             if number:
                 yield env.timeout(gap)
@@ -145,10 +145,11 @@ def _simpy_service(service: events.Service, arrive: Any, works: Any, jitter: Any
     import simpy
 
     env = simpy.Environment()
+    timeout_s = float("inf") if service.timeout_s is None else service.timeout_s
     workers = simpy.Resource(env, service.servers)
     done_at = np.empty(len(arrive))
 
-    def work(seconds: float, gave_up: Any, done: Any) -> Iterator[Any]:
+    def work(seconds: float, gave_up: Any, done: Any) -> Generator[Any, Any, None]:
         with workers.request() as turn:
             yield turn | gave_up
             if not turn.triggered:
@@ -156,11 +157,11 @@ def _simpy_service(service: events.Service, arrive: Any, works: Any, jitter: Any
             yield env.timeout(seconds)
             done.succeed()
 
-    def caller(number: int, seconds: float, draw: float) -> Iterator[Any]:
+    def caller(number: int, seconds: float, draw: float) -> Generator[Any, Any, None]:
         for attempt in range(1, service.retries_max + 2):
             done, gave_up = env.event(), env.event()
             env.process(work(seconds, gave_up, done))
-            yield done | env.timeout(service.timeout_s)
+            yield done | env.timeout(timeout_s)
             if done.triggered:
                 break
             gave_up.succeed()
@@ -169,7 +170,7 @@ def _simpy_service(service: events.Service, arrive: Any, works: Any, jitter: Any
                 yield env.timeout(service.backoff_s * 2.0 ** (attempt - 1) * share)
         done_at[number] = env.now
 
-    def source() -> Iterator[Any]:
+    def source() -> Generator[Any, Any, None]:
         for number, (at, seconds, draw) in enumerate(
             zip(arrive.tolist(), works.tolist(), jitter.tolist(), strict=True)
         ):

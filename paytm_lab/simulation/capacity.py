@@ -111,7 +111,7 @@ class Plan:
 
 
 def legs_per_payment(cross_shard_share: float) -> float:
-    """Operations of writers a payment: debit, and for one that crosses also credit and completion."""
+    """Operations of writers a payment: a debit; of one that crosses, credit and completion too."""
     return 1 + 2 * cross_shard_share
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ BATCHES_MIN = 30
 _TRIMMED = 0.98
 
 
-def fit(made: Recording, *, cores: float = 1.0, disks: float = 1.0, **more: Any) -> WriterModel:
+def fit(made: Recording, *, cores: float = 1.0, disks: float = 2.0, **more: Any) -> WriterModel:
     """The model of what was recorded on one load: a straight line through work against operations,
     and the commits as they were, each freed of what others on the same disk added to it.
 
@@ -51,18 +52,9 @@ def refits(
     for _ in range(count):
         rows = rng.integers(0, n, n)
         fixed_s, per_operation_s = line(columns["operations"][rows], columns["work_s"][rows])
+        seen = tuple(commits[rows].tolist())
         found.append(
-            WriterModel(
-                fixed_s,
-                per_operation_s,
-                tuple(commits[rows].tolist()),
-                first.submit_s,
-                first.cores,
-                first.disks,
-                first.gather_s,
-                first.idle_finalise_s,
-                first.batch_max,
-            )  # fmt: skip
+            replace(first, fixed_s=fixed_s, per_operation_s=per_operation_s, commits_s=seen)
         )
     return found
 

@@ -32,9 +32,9 @@ PAYMENTS_MAX = 20_000_000
 class WriterModel:
     """What one batch costs, in seconds. ``commits_s``: commit times that were seen; each batch
     draws one. ``cores``: processors that all writers and the client share (0: each shard has its
-    own, as on hosts of their own, and the client costs nothing). ``submit_s``: the client's work a
-    payment. ``disks``: how many commits go on at once without slowing each other down (0: each shard
-    has a disk of its own).
+    own, as on hosts of their own, and the client costs nothing). ``submit_s``: the client's work
+    for a payment. ``disks``: how many commits go on at once without slowing each other down (0:
+    each shard has a disk of its own).
     """
 
     fixed_s: float

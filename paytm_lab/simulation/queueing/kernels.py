@@ -14,10 +14,11 @@ import numba
 import numpy as np
 
 _F = TypeVar("_F", bound=Callable[..., Any])
-compiled: Callable[[_F], _F] = numba.njit(cache=True)
-# Counting references to each array at each access costs six times what the core itself does; what is
-# made with this makes no arrays, and those it is given outlive the call.
-lean: Callable[[_F], _F] = numba.njit(cache=True, _nrt=False)
+_njit: Any = numba.njit  # it knows options that its types do not
+compiled: Callable[[_F], _F] = _njit(cache=True)
+# Counting references to each array at each access costs six times what the core itself does. What
+# is made with this makes no arrays, and those that it is given outlive the call.
+lean: Callable[[_F], _F] = _njit(cache=True, _nrt=False)
 
 ANSWERED, TIMED_OUT, REFUSED, BROKEN = 0, 1, 2, 3
 _QUEUED, _SERVED, _DONE = 0, 1, 2

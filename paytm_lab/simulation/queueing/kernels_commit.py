@@ -1,4 +1,4 @@
-"""The compiled loop of ``group_commit``: writers in batches, payments in two legs, one processor."""
+"""The compiled loop of ``group_commit``: writers in batches, payments in two legs."""
 
 from __future__ import annotations
 
@@ -150,8 +150,9 @@ def _commit(state: State, costs: Costs, shard: int) -> None:
 @lean
 def _submits(state: State, payments: Payments, now: float) -> bool:
     """Whether the client has a payment to submit now."""
-    waiting = state.counts[SUBMITTED] < state.counts[DUE]
-    return waiting and payments.due[state.counts[SUBMITTED]] <= now
+    if state.counts[SUBMITTED] >= state.counts[DUE]:
+        return False
+    return bool(payments.due[state.counts[SUBMITTED]] <= now)
 
 
 @lean

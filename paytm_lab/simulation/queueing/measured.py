@@ -30,7 +30,8 @@ ANSWERS_WITHIN_S = 60.0
 @dataclass(slots=True)
 class Recording:
     """One row a batch: (shard, operations, seconds of processor time without the commit, when the
-    commit began, when it ended). ``client_s``: processor time of the thread that submitted, a payment.
+    commit began, when it ended). ``client_s``: processor time a payment of the thread that
+    submitted.
     """
 
     batches: list[tuple[int, int, float, float, float]] = field(default_factory=list)

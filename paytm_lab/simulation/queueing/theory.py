@@ -7,7 +7,10 @@ grows for ever and has no mean. Every function raises BadInput for a value it ha
 from __future__ import annotations
 
 import math
+from numbers import Real
+from operator import index
 from statistics import NormalDist
+from typing import Any
 
 from paytm_lab.core.errors import BadInput
 
@@ -149,14 +152,18 @@ def not_negative(name: str, value: float) -> float:
     return value
 
 
-def count_of(name: str, value: int, high: int = SERVERS_MAX) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= high:
+def count_of(name: str, value: Any, high: int = SERVERS_MAX) -> int:
+    try:
+        whole = index(value)
+    except TypeError:
+        whole = 0
+    if isinstance(value, bool) or not 1 <= whole <= high:
         raise BadInput(
             f"{name} = {value!r:.40} cannot be used",
             remedy=f"Give a whole number from 1 to {high:,}.",
         )
-    return value
+    return whole
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, Real) and not isinstance(value, bool)

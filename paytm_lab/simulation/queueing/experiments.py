@@ -1,0 +1,242 @@
+"""What notebooks show of queues: rows made by simulation, or by the real lab under load.
+
+Rows are lists of dictionaries, for frames. Functions that take ``lab`` need an open one with
+threads, made by ``open_for_load``.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from paytm_lab.core.errors import BadInput
+from paytm_lab.simulation.queueing import events, fitting, group_commit, measured, theory
+from paytm_lab.simulation.queueing.group_commit import WriterModel
+from paytm_lab.simulation.queueing.lindley import F64, _times
+from paytm_lab.simulation.queueing.measured import Recording, Seen
+
+USERS = 4_000
+OPENING_PAISE = 10**9
+OPTIONS: dict[str, Any] = {
+    # Writers alone: what else runs would take processor time that no model here knows of.
+    "relay": False, "consumers": (), "outbox_rows_max": 10**8,
+    "in_flight_max": 8_192, "in_flight_per_shard_max": 8_192,
+}  # fmt: skip
+_NINES = 1 - np.logspace(0, -4, 161)
+
+
+def open_accounts(lab: Any, users: int = USERS) -> Any:
+    """Users 1 .. ``users`` with enough money for any load here; the lab again."""
+    lab.open_accounts({str(number): OPENING_PAISE for number in range(1, users + 1)})
+    return lab
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Payments for a lab, evenly over its shards, a ``cross_share`` of them to another one (None:
+    random pairs, 1 - 1/N).
+    """
+
+    lab: Any
+    seed: int = 7
+    users: int = USERS
+    cross_share: float | None = None
+
+    @property
+    def shards(self) -> int:
+        return len(self.lab.system.writers)
+
+    def _places(self, payments: int, rng: np.random.Generator) -> group_commit.Places:
+        crossing = 1 - 1 / self.shards if self.cross_share is None else self.cross_share
+        return group_commit.places(payments, self.shards, crossing, rng)
+
+    def _rows(self, payments: int) -> tuple[Any, np.random.Generator]:
+        rng = np.random.default_rng([self.seed, payments])
+        return measured.transfers(self._places(payments, rng), self.users, rng), rng
+
+    def offered(self, per_s: float, seconds: float, made: Recording | None = None) -> Seen:
+        """Open: Poisson arrivals at this rate, whatever becomes of those before."""
+        rows, rng = self._rows(max(1, round(per_s * seconds)))
+        return measured.poisson_load(self.lab.system, rows, per_s, rng, made=made)
+
+    def closed(self, in_flight: int, payments: int) -> Seen:
+        """Closed: so many callers, each waiting for its answer before it pays again."""
+        return measured.closed_load(self.lab.system, self._rows(payments)[0], in_flight)
+
+    def closed_for(self, in_flight: int, seconds: float) -> Seen:
+        """``closed`` until the time is over."""
+        parts: list[Seen] = []
+        began_s = time.perf_counter()
+        while (now_s := time.perf_counter() - began_s) < seconds:
+            part = self.closed(in_flight, 64)
+            parts.append(
+                Seen(part.due_s + now_s, part.submitted_s + now_s, part.answered_s + now_s)
+            )
+        return Seen(*(np.concatenate([getattr(p, n) for p in parts]) for n in Seen.__slots__))
+
+    def record(self, per_s: float, seconds: float) -> tuple[Recording, Seen]:
+        """An open load with every batch of the writers recorded, to fit a model on."""
+        with measured.recording(self.lab.system) as made:
+            seen = self.offered(per_s, seconds, made)
+        return made, seen
+
+    def predicted(self, model: WriterModel, kind: str, load: float, payments: int) -> Any:
+        """The model under the same load: its Flows. ``kind``: open (per second) or closed."""
+        rng = np.random.default_rng([self.seed, 1])
+        where = self._places(payments, rng)
+        if kind == "closed":
+            return group_commit.closed_loop(model, where, int(load), rng)
+        return group_commit.open_loop(
+            model, where, group_commit.poisson_times(payments, load, rng), rng
+        )
+
+
+def compare(
+    load: Load,
+    model: WriterModel,
+    offered_per_s: Sequence[float] = (),
+    in_flight: Sequence[int] = (),
+    seconds: float = 1.0,
+) -> list[dict[str, Any]]:
+    """The real lab and its model under other loads than the fit's, a row each: kind, load, and of
+    both payments_per_s, p50_ms, p99_ms (``measured_...``, ``predicted_...``).
+    """
+    rows = []
+    cases = [("open", rate) for rate in offered_per_s] + [("closed", n) for n in in_flight]
+    for kind, amount in cases:
+        if kind == "open":
+            seen = load.offered(amount, seconds)
+        else:
+            flow = load.predicted(model, kind, amount, 4_000)  # so many as will take that long
+            seen = load.closed(int(amount), max(300, round(flow.payments_per_s * seconds)))
+        flow = load.predicted(model, kind, amount, max(20_000, 20 * int(amount)))
+        rows.append(
+            {
+                "kind": kind,
+                "load": amount,
+                "measured_payments_per_s": seen.payments_per_s,
+                "predicted_payments_per_s": flow.payments_per_s,
+                "measured_p50_ms": seen.quantile_ms(0.5),
+                "predicted_p50_ms": flow.latency_ms(0.5),
+                "measured_p99_ms": seen.quantile_ms(0.99),
+                "predicted_p99_ms": flow.latency_ms(0.99),
+            }
+        )
+    return rows
+
+
+def batch_rows(made: Recording, model: WriterModel) -> list[dict[str, Any]]:
+    """A row each batch: shard, operations, work_ms, fitted_ms."""
+    columns = made.columns()
+    fitted_s = model.fixed_s + model.per_operation_s * columns["operations"]
+    rows = zip(columns["shard"], columns["operations"], columns["work_s"], fitted_s, strict=True)
+    return [
+        {"shard": int(s), "operations": int(n), "work_ms": 1e3 * w, "fitted_ms": 1e3 * f}
+        for s, n, w, f in rows
+    ]
+
+
+@contextmanager
+def stall(lab: Any, shard: int, after_s: float, for_s: float) -> Iterator[None]:
+    """Inside the block, ``after_s`` from its start, a shard freezes and goes on ``for_s`` later."""
+    theory.positive("for_s", for_s)
+    ended = threading.Event()
+
+    def freeze() -> None:
+        if not ended.wait(theory.not_negative("after_s", after_s)):
+            with lab.fault(f"shard-{shard}", "frozen"):
+                ended.wait(for_s)
+
+    thread = threading.Thread(target=freeze, name="stall", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def corrected(latency_ms: Any, every_ms: float) -> F64:
+    """What an open load would have seen, from what a closed one recorded: a wait longer than the
+    pause between two requests kept back the requests that were due meanwhile; they are put in, each
+    a pause shorter (Gil Tene 2013; HdrHistogram's correction for coordinated omission).
+    """
+    seen = _times("latency_ms", latency_ms)
+    theory.positive("every_ms", every_ms)
+    omitted = np.maximum(np.ceil(seen / every_ms).astype(np.int64) - 1, 0)
+    if int(omitted.sum()) > 50_000_000:
+        raise BadInput(f"every_ms = {every_ms:g} is too short", remedy="Give the real pause.")
+    which = np.repeat(np.arange(len(seen)), omitted)
+    nth = np.arange(len(which)) - np.repeat(np.cumsum(omitted) - omitted, omitted) + 1
+    return np.concatenate((seen, seen[which] - every_ms * nth))
+
+
+def percentile_rows(series: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """series, q (0..1), latency_ms; no quantile finer than its data."""
+    rows = []
+    for name, latency_ms in series.items():
+        values = _times(name, latency_ms)
+        for q in _NINES[len(values) * (1 - _NINES) >= 1]:
+            rows.append(
+                {"series": name, "q": float(q), "latency_ms": float(np.quantile(values, q))}
+            )
+    return rows
+
+
+def timeline_rows(series: Mapping[str, Seen]) -> list[dict[str, Any]]:
+    """series, due_s, latency_ms: one row a payment."""
+    return [
+        {"series": name, "due_s": due, "latency_ms": latency}
+        for name, seen in series.items()
+        for due, latency in zip(seen.due_s.tolist(), seen.latency_ms().tolist(), strict=True)
+    ]
+
+
+POLICIES: dict[str, dict[str, Any]] = {
+    "no retries": {"retries_max": 0},
+    "retries": {"retries_max": 3, "cancels": False},
+    "retries, work taken back": {"retries_max": 3, "cancels": True},
+    "retries and a breaker": {"retries_max": 3, "cancels": False, "breaker_failures": 20},
+}
+
+
+def storm(
+    load: float = 0.7,
+    stall_s: float = 2.0,
+    seed: int = 7,
+    policies: Mapping[str, Mapping[str, Any]] | None = None,
+) -> list[dict[str, Any]]:
+    """A service of 1,000 requests a second at ``load`` stands still for ``stall_s``, from second 5
+    on, for 40 s in all; callers wait a second at most. Rows: policy, at_s, answered_per_s (in time,
+    by second), for each of ``policies`` (names and fields of events.Service).
+    """
+    per_s, seconds = 1_000 * theory.load(load), 40.0
+    rng = np.random.default_rng(seed)
+    n = round(per_s * seconds)
+    arrive = np.sort(rng.random(n)) * seconds
+    work, jitter = rng.standard_exponential(n) / 1_000, rng.random(n)
+    outages = [events.Outage(0, 5.0, 5.0 + theory.positive("stall_s", stall_s))]
+    rows = []
+    for name, fields in (POLICIES if policies is None else policies).items():
+        service = events.Service(timeout_s=1.0, backoff_s=0.2, **fields)
+        seen = events.run(service, arrive, work, jitter=jitter, outages=outages)
+        done = (seen.arrive_s + seen.latency_s)[seen.outcome == 0]
+        counted, _ = np.histogram(done, np.arange(0, seconds + 1))
+        rows += [
+            {"policy": name, "at_s": at + 0.5, "answered_per_s": int(count), "offered_per_s": per_s}
+            for at, count in enumerate(counted)
+        ]
+    return rows
+
+
+def fit_rows(made: Recording, several: int, seed: int = 7, **options: Any) -> list[WriterModel]:
+    """The fit, then ``several`` refits of it."""
+    rng = np.random.default_rng(seed)
+    first = fitting.fit(made, **options)
+    return [first, *fitting.refits(made, several, rng, **options)]
