@@ -63,7 +63,7 @@ def waits_by_load(rows: Any, *, profile: str = SIMULATED) -> go.Figure:
     return fig
 
 
-def latency_curves(rows: Any, *, profile: str = "embedded", threshold: float = 0) -> go.Figure:
+def latency_curves(rows: Any, *, profile: str = "embedded") -> go.Figure:
     """Latency by percentile, a line each series. Takes ``experiments.percentile_rows``."""
     frame = pd.DataFrame(rows)
     title = "Latency by percentile"
@@ -94,9 +94,14 @@ def latency_curves(rows: Any, *, profile: str = "embedded", threshold: float = 0
         y="latency (ms)",
     )
     fig.update_xaxes(type="log", tickvals=shown, ticktext=[_NINES[tick] for tick in shown])
-    if threshold:
-        fig.add_hline(y=threshold, line={"color": GREY, "dash": "dot", "width": 1.5})
     log_axis(fig, "y")
+    return fig
+
+
+def queue_curves(rows: Any, *, profile: str = SIMULATED) -> go.Figure:
+    """``latency_curves`` of queues whose services take 1 ms on average."""
+    fig = latency_curves(rows, profile=profile)
+    fig.update_yaxes(title={"text": "time in the system (ms; a service takes 1 ms)"})
     return fig
 
 
@@ -109,7 +114,7 @@ def stall_timeline(rows: Any, *, profile: str = "embedded", points_max: int = 2_
     traces, words = [], []
     for number, (name, part) in enumerate(frame.groupby("series", sort=False)):
         slow = int((part["latency_ms"] > 100).sum())
-        words.append(f"{name} saw {count(slow)} payments above 100 ms")
+        words.append(f"{count(slow)} in the {name}")
         # The slow ones are few, and what it is about; the rest may be thinned out.
         keep = (part["latency_ms"] > 50) | (np.arange(len(part)) % (1 + len(part) // 600) == 0)
         shown = part[keep].iloc[:points_max]
@@ -130,7 +135,7 @@ def stall_timeline(rows: Any, *, profile: str = "embedded", points_max: int = 2_
         )
     fig = figure(
         traces,
-        title=f"{title}: " + ", ".join(words),
+        title=f"{title}: above 100 ms are " + ", ".join(words),
         profile=profile,
         x="when the payment was due (s)",
         y="latency (ms)",
@@ -294,7 +299,7 @@ def storm(rows: Any, *, profile: str = SIMULATED) -> go.Figure:
     last = frame.groupby("policy", sort=False).tail(8).groupby("policy", sort=False)
     level = last["answered_per_s"].mean() / offered
     stuck = [str(name) for name, share in level.items() if share < 0.5]
-    said = f"{', '.join(stuck)} never recovered" if stuck else "all policies recovered"
+    said = f"{' and '.join(stuck)} never recovered" if stuck else "all policies recovered"
     traces = [
         line(
             part["at_s"],

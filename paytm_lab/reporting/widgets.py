@@ -27,7 +27,7 @@ def try_values(draw: Callable[..., go.Figure], **choices: Sequence[Any]) -> None
     if not choices or not all(len(values) for values in choices.values()):
         raise BadInput("nothing to try", remedy="Give each name some values, the first shown.")
     first = draw(**{name: values[0] for name, values in choices.items()})
-    bundle = {PLOTLY_MIME: json.loads(first.to_json()), "text/plain": "a figure and its sliders"}
+    bundle = {PLOTLY_MIME: json.loads(first.to_json()), "text/plain": "a figure to try values on"}
     if find_spec("ipywidgets") is not None:
         bundle |= _widget(draw, first, choices)
     show: Any = display
@@ -47,16 +47,19 @@ def _widget(draw: Callable[..., go.Figure], first: go.Figure, choices: Any) -> d
         )
         for name, values in choices.items()
     }
-    shown = ipywidgets.Output()
-    shown.append_display_data(first)
+    shown = ipywidgets.Output(outputs=_output(first))
 
     def changed(_: Any) -> None:
-        figure = draw(**{name: slider.value for name, slider in sliders.items()})
-        shown.outputs = ()
-        shown.append_display_data(figure)
+        shown.outputs = _output(draw(**{name: each.value for name, each in sliders.items()}))
 
     for slider in sliders.values():
         slider.observe(changed, "value")
     box = ipywidgets.VBox([*sliders.values(), shown])
     made: dict[str, Any] = box._repr_mimebundle_()
     return {WIDGET_MIME: made[WIDGET_MIME]}
+
+
+def _output(figure: go.Figure) -> tuple[dict[str, Any], ...]:
+    """As an Output widget keeps it. A figure told to display itself would do so outside of it."""
+    data = {PLOTLY_MIME: json.loads(figure.to_json())}
+    return ({"output_type": "display_data", "data": data, "metadata": {}},)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from paytm_lab.core.errors import BadInput
 from paytm_lab.simulation.queueing import events, theory
 from paytm_lab.simulation.queueing.estimates import Estimate, interval
 from paytm_lab.simulation.queueing.group_commit import (
@@ -69,6 +70,16 @@ def validate(
     """A row for each check and load: check, load, theory, simulated, low, high, within."""
     chosen = CHECKS if checks is None else checks
     return [check.row(x, seed, relative) for check in chosen for x in check.points]
+
+
+def named(*names: str) -> list[Check]:
+    """The checks with these names, in this order. BadInput for a name that none has."""
+    by_name = {check.name: check for check in CHECKS}
+    if strange := [name for name in names if name not in by_name]:
+        raise BadInput(
+            f"no check is called {', '.join(strange)}", remedy=f"There are {', '.join(by_name)}."
+        )
+    return [by_name[name] for name in names]
 
 
 def _settled(values: F64) -> F64:

@@ -18,7 +18,7 @@ import numpy as np
 from paytm_lab.core.errors import BadInput
 from paytm_lab.simulation.queueing import events, fitting, group_commit, measured, theory
 from paytm_lab.simulation.queueing.group_commit import WriterModel
-from paytm_lab.simulation.queueing.lindley import F64, _times
+from paytm_lab.simulation.queueing.lindley import F64, _times, parallel_waits, waits
 from paytm_lab.simulation.queueing.measured import Recording, Seen
 
 USERS = 4_000
@@ -165,11 +165,11 @@ def stall(lab: Any, shard: int, after_s: float, for_s: float) -> Iterator[None]:
 def corrected(latency_ms: Any, every_ms: float) -> F64:
     """What an open load would have seen, from what a closed one recorded: a wait longer than the
     pause between two requests kept back the requests that were due meanwhile; they are put in, each
-    a pause shorter (Gil Tene 2013; HdrHistogram's correction for coordinated omission).
+    a pause shorter, down to one pause (Gil Tene 2013, How not to measure latency).
     """
     seen = _times("latency_ms", latency_ms)
     theory.positive("every_ms", every_ms)
-    omitted = np.maximum(np.ceil(seen / every_ms).astype(np.int64) - 1, 0)
+    omitted = np.maximum((seen / every_ms).astype(np.int64) - 1, 0)
     if int(omitted.sum()) > 50_000_000:
         raise BadInput(f"every_ms = {every_ms:g} is too short", remedy="Give the real pause.")
     which = np.repeat(np.arange(len(seen)), omitted)
@@ -201,8 +201,8 @@ def timeline_rows(series: Mapping[str, Seen]) -> list[dict[str, Any]]:
 POLICIES: dict[str, dict[str, Any]] = {
     "no retries": {"retries_max": 0},
     "retries": {"retries_max": 3, "cancels": False},
-    "retries, work taken back": {"retries_max": 3, "cancels": True},
-    "retries and a breaker": {"retries_max": 3, "cancels": False, "breaker_failures": 20},
+    "retries that take work back": {"retries_max": 3, "cancels": True},
+    "retries behind a breaker": {"retries_max": 3, "cancels": False, "breaker_failures": 20},
 }
 
 
@@ -235,7 +235,37 @@ def storm(
     return rows
 
 
-def fit_rows(made: Recording, several: int, seed: int = 7, **options: Any) -> list[WriterModel]:
+def recovers(policy: str, load: float, **more: Any) -> bool:
+    """Whether this one of POLICIES answers nearly all in time again at the end of ``storm``."""
+    if policy not in POLICIES:
+        raise BadInput(f"no policy {policy!r:.40}", remedy=f"It is one of {', '.join(POLICIES)}.")
+    last = storm(load, policies={policy: POLICIES[policy]}, **more)[-8:]
+    return bool(np.mean([row["answered_per_s"] / row["offered_per_s"] for row in last]) > 0.9)
+
+
+def queue_percentiles(load: float, seed: int = 7, payments: int = 200_000) -> list[dict[str, Any]]:
+    """``percentile_rows`` of three queues under the same load, all with services of 1 ms on
+    average: varying services, equal ones, and four servers behind one queue.
+    """
+    rng = np.random.default_rng(seed)
+    gaps = rng.standard_exponential(payments) / theory.load(load)
+    services = rng.standard_exponential(payments)
+    return percentile_rows(
+        {
+            "one server": waits(gaps, services) + services,
+            "one server, equal services": waits(gaps, np.ones(payments)) + 1.0,
+            "four servers, one queue": parallel_waits(gaps / 4, services, 4) + services,
+        }
+    )
+
+
+# Writers on hosts of their own: what a plan is tried out with before anything was measured.
+REFERENCE = WriterModel(
+    fixed_s=0.0003, per_operation_s=0.00004, commits_s=(0.0008, 0.001, 0.0015, 0.002, 0.005)
+)
+
+
+def fits(made: Recording, several: int, seed: int = 7, **options: Any) -> list[WriterModel]:
     """The fit, then ``several`` refits of it."""
     rng = np.random.default_rng(seed)
     first = fitting.fit(made, **options)
