@@ -29,12 +29,14 @@ def try_values(draw: Callable[..., go.Figure], **choices: Sequence[Any]) -> None
     first = draw(**{name: values[0] for name, values in choices.items()})
     bundle = {PLOTLY_MIME: json.loads(first.to_json()), "text/plain": "a figure to try values on"}
     if find_spec("ipywidgets") is not None:
-        bundle |= _widget(draw, first, choices)
+        made: dict[str, Any] = _box(draw, first, choices)._repr_mimebundle_()
+        bundle[WIDGET_MIME] = made[WIDGET_MIME]
     show: Any = display
     show(bundle, raw=True)
 
 
-def _widget(draw: Callable[..., go.Figure], first: go.Figure, choices: Any) -> dict[str, Any]:
+def _box(draw: Callable[..., go.Figure], first: go.Figure, choices: Any) -> Any:
+    """Sliders over an output that is drawn anew when one of them moves."""
     import ipywidgets
 
     sliders = {
@@ -54,9 +56,7 @@ def _widget(draw: Callable[..., go.Figure], first: go.Figure, choices: Any) -> d
 
     for slider in sliders.values():
         slider.observe(changed, "value")
-    box = ipywidgets.VBox([*sliders.values(), shown])
-    made: dict[str, Any] = box._repr_mimebundle_()
-    return {WIDGET_MIME: made[WIDGET_MIME]}
+    return ipywidgets.VBox([*sliders.values(), shown])
 
 
 def _output(figure: go.Figure) -> tuple[dict[str, Any], ...]:

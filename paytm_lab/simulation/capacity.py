@@ -132,7 +132,8 @@ def plan(
     end of its interval, at ``target_payments_per_s``; also with one shard lost unless told not to.
 
     ``models``: a fit, or a fit and its refits (``capacity.refits``), whose spread then is part of
-    every interval. Shards are on hosts of their own. The same seed gives the same plan. Raises
+    every interval. Shards are on hosts of their own. On a single shard nothing crosses, so one may
+    bear what two or three do not. The same seed gives the same plan. Raises
     BadInput where no number of shards up to ``shards_max`` will do, and says why.
     """
     setting = Setting(target_payments_per_s, p99_ms, cross_shard_share, hottest, lose_one, level)

@@ -35,6 +35,10 @@ from tests.path.command_line import Cli
         ),
         ("audit", ["mode seconds entries"]),
         (
+            "simulate",
+            ["what payments_per_s", "what payments_per_s drawn_per_s", "what events_per_s ratio"],
+        ),
+        (
             "http",
             [
                 "workers events connections bulk offered_per_s transfers_per_s latency_ms_p50"

@@ -14,11 +14,26 @@ import numba
 import numpy as np
 
 _F = TypeVar("_F", bound=Callable[..., Any])
-_njit: Any = numba.njit  # it knows options that its types do not
-compiled: Callable[[_F], _F] = _njit(cache=True)
+
+
+def _made(**options: Any) -> Callable[[_F], _F]:
+    """numba's decorator; what it compiles is kept for the next process, where there is a place."""
+    njit: Any = numba.njit  # it knows options that its types do not
+
+    def decorate(function: _F) -> _F:
+        try:
+            found: _F = njit(cache=True, **options)(function)
+        except RuntimeError:  # neither beside this file nor in the user's cache may it write
+            found = njit(**options)(function)
+        return found
+
+    return decorate
+
+
+compiled = _made()
 # Counting references to each array at each access costs six times what the core itself does. What
 # is made with this makes no arrays, and those that it is given outlive the call.
-lean: Callable[[_F], _F] = _njit(cache=True, _nrt=False)
+lean = _made(_nrt=False)
 
 ANSWERED, TIMED_OUT, REFUSED, BROKEN = 0, 1, 2, 3
 _QUEUED, _SERVED, _DONE = 0, 1, 2
