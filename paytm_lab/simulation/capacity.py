@@ -96,18 +96,19 @@ class Plan:
     tried: list[dict[str, Any]]
 
     def __str__(self) -> str:
-        target = f"{self.setting.target_payments_per_s:,.0f} payments/s"
-        lost = ""
-        if self.p99_ms_one_lost is not None:
-            lost = (
-                f" With one lost: {self.utilisation_one_lost:.0%} busy,"
-                f" p99 {self.p99_ms_one_lost} ms."
+        setting, lost = self.setting, self.p99_ms_one_lost
+        lines = [
+            f"{self.shards} shards for {setting.target_payments_per_s:,.0f} payments/s"
+            f" at p99 <= {setting.p99_ms:.4g} ms",
+            f"  all there: busiest {self.utilisation:.0%} busy, p99 {self.p99_ms} ms,"
+            f" headroom {self.headroom:.0%}",
+        ]
+        if lost is not None:
+            lines.append(
+                f"  one lost:  busiest {self.utilisation_one_lost:.0%} busy, p99 {lost} ms"
             )
-        return (
-            f"{self.shards} shards for {target} at p99 <= {self.setting.p99_ms:g} ms: the busiest"
-            f" {self.utilisation:.0%} busy, p99 {self.p99_ms} ms, headroom {self.headroom:.0%}."
-            f"{lost} Met in {self.sure:.0%} of {self.replications} replications."
-        )
+        lines.append(f"  met in {self.sure:.0%} of {self.replications} replications")
+        return "\n".join(lines)
 
 
 def legs_per_payment(cross_shard_share: float) -> float:

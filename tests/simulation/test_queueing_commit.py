@@ -104,18 +104,22 @@ def recorded(commit: Callable[[int], float], n: int = 400) -> Recording:
     made, at = Recording(client_s=2e-5), 0.0
     for number in range(n):
         operations, took = 1 + number % 9, commit(number)
-        made.batches.append((0, operations, 3e-4 + 5e-5 * operations, at, at + took))
+        work_s = 3e-4 + 5e-5 * operations
+        made.batches.append((0, operations, work_s, 4 * work_s, at, at + took))
         at += took + 0.001
     return made
 
 
 def test_a_fit_finds_what_was_there() -> None:
     made = recorded(lambda number: 0.001 + 0.001 * (number % 3))
-    made.batches[7] = (0, 3, 0.5, *made.batches[7][3:])  # one batch met the collector
+    made.batches[7] = (0, 3, 0.5, 0.5, *made.batches[7][4:])  # one batch met the collector
     model = fitting.fit(made)
     assert model.fixed_s == pytest.approx(3e-4) and model.per_operation_s == pytest.approx(5e-5)
     assert model.commit_s == pytest.approx(0.002, rel=0.01) and model.submit_s == 2e-5
     assert fitting.summary(model)["fixed_ms"] == pytest.approx(0.3)
+    remote = fitting.fit(made, remote=True)
+    assert remote.fixed_s == pytest.approx(4 * 3e-4) and remote.cores == 0 == remote.disks
+    assert fitting.refits(made, 1, rng(), remote=True)[0].fixed_s == pytest.approx(4 * 3e-4)
     several = fitting.refits(made, 5, rng())
     assert len({m.commit_s for m in several}) > 1
     assert all(m.fixed_s == pytest.approx(3e-4) for m in several)
@@ -153,9 +157,11 @@ def test_the_real_lab_is_recorded_batch_by_batch(load: experiments.Load) -> None
     for shard, writer in load.lab.system.writers.items():
         counted = int(columns["operations"][columns["shard"] == shard].sum())
         assert abs(counted - (writer.stats.operations - before[shard])) <= 64
-    assert (columns["work_s"] > 0).all() and (
-        columns["commit_to_s"] > columns["commit_from_s"]
-    ).all()
+    assert (
+        (columns["work_s"] > 0).all()
+        and (columns["clock_s"] > 0).all()
+        and (columns["commit_to_s"] > columns["commit_from_s"]).all()
+    )
     assert len(seen.due_s) == 800 and seen.latency_ms().min() > 0
     assert "step" not in vars(writer), "nothing of the recording is left"
     assert "writer:committed" not in load.lab.system.fault_points

@@ -265,8 +265,11 @@ REFERENCE = WriterModel(
 )
 
 
-def fits(made: Recording, several: int, seed: int = 7, **options: Any) -> list[WriterModel]:
-    """The fit, then ``several`` refits of it."""
+def fits(
+    made: Recording, several: int, seed: int = 7, profile: str = "embedded", **options: Any
+) -> list[WriterModel]:
+    """The fit of what was recorded on this profile, then ``several`` refits of it."""
     rng = np.random.default_rng(seed)
+    options = {"remote": profile == "servers", **options}
     first = fitting.fit(made, **options)
     return [first, *fitting.refits(made, several, rng, **options)]

@@ -18,20 +18,25 @@ BATCHES_MIN = 30
 _TRIMMED = 0.98
 
 
-def fit(made: Recording, *, cores: float = 1.0, disks: float = 2.0, **more: Any) -> WriterModel:
+def fit(
+    made: Recording, *, cores: float = 1.0, disks: float = 2.0, remote: bool = False, **more: Any
+) -> WriterModel:
     """The model of what was recorded on one load: a straight line through work against operations,
     and the commits as they were, each freed of what others on the same disk added to it.
 
-    ``cores`` and ``disks`` as in WriterModel, ``more`` its other fields. BadInput when fewer than
-    30 batches were recorded.
+    ``cores`` and ``disks`` as in WriterModel, ``more`` its other fields. ``remote``: the databases
+    are servers, so that a batch's work is mostly waiting for their answers; then its time by the
+    clock counts, and nothing is shared. BadInput when fewer than 30 batches were recorded.
     """
+    if remote:
+        cores = disks = 0.0
     columns = made.columns()
     if len(columns["operations"]) < BATCHES_MIN:
         raise BadInput(
             f"{len(columns['operations'])} batches say too little",
             remedy=f"Record at least {BATCHES_MIN}: a longer load.",
         )
-    fixed_s, per_operation_s = line(columns["operations"], columns["work_s"])
+    fixed_s, per_operation_s = line(columns["operations"], columns[_cost(remote)])
     commits = alone(columns["commit_from_s"], columns["commit_to_s"], disks)
     return WriterModel(
         fixed_s, per_operation_s, tuple(commits.tolist()), made.client_s, cores, disks, **more
@@ -39,24 +44,33 @@ def fit(made: Recording, *, cores: float = 1.0, disks: float = 2.0, **more: Any)
 
 
 def refits(
-    made: Recording, count: int, rng: np.random.Generator, **options: Any
+    made: Recording,
+    count: int,
+    rng: np.random.Generator,
+    *,
+    remote: bool = False,
+    **options: Any,
 ) -> list[WriterModel]:
     """The fit again on ``count`` resamples of the batches (Efron 1979, Bootstrap methods): how much
     it might have differed.
     """
     columns = made.columns()
-    n = len(columns["operations"])
-    first = fit(made, **options)
+    n, cost = len(columns["operations"]), columns[_cost(remote)]
+    first = fit(made, remote=remote, **options)
     commits = np.asarray(first.commits_s)
     found = []
     for _ in range(count):
         rows = rng.integers(0, n, n)
-        fixed_s, per_operation_s = line(columns["operations"][rows], columns["work_s"][rows])
+        fixed_s, per_operation_s = line(columns["operations"][rows], cost[rows])
         seen = tuple(commits[rows].tolist())
         found.append(
             replace(first, fixed_s=fixed_s, per_operation_s=per_operation_s, commits_s=seen)
         )
     return found
+
+
+def _cost(remote: bool) -> str:
+    return "clock_s" if remote else "work_s"
 
 
 def line(operations: Any, work_s: F64) -> tuple[float, float]:

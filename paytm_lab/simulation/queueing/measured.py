@@ -29,23 +29,26 @@ ANSWERS_WITHIN_S = 60.0
 
 @dataclass(slots=True)
 class Recording:
-    """One row a batch: (shard, operations, seconds of processor time without the commit, when the
-    commit began, when it ended). ``client_s``: processor time a payment of the thread that
-    submitted.
+    """One row a batch: shard, operations, then seconds: of processor time without the commit, by
+    the clock without the commit, when the commit began, when it ended. ``client_s``: processor time
+    a payment of the thread that submitted.
     """
 
-    batches: list[tuple[int, int, float, float, float]] = field(default_factory=list)
+    batches: list[tuple[int, int, float, float, float, float]] = field(default_factory=list)
     client_s: float = 0.0
 
     def columns(self) -> dict[str, Any]:
-        """shard, operations, work_s, commit_from_s, commit_to_s: arrays, one place a batch."""
-        rows = np.array(self.batches, dtype=np.float64).reshape(-1, 5)
+        """shard, operations, work_s, clock_s, commit_from_s, commit_to_s: arrays, one place each
+        batch.
+        """
+        rows = np.array(self.batches, dtype=np.float64).reshape(-1, 6)
         return {
             "shard": rows[:, 0].astype(int),
             "operations": rows[:, 1].astype(int),
             "work_s": rows[:, 2],
-            "commit_from_s": rows[:, 3],
-            "commit_to_s": rows[:, 4],
+            "clock_s": rows[:, 3],
+            "commit_from_s": rows[:, 4],
+            "commit_to_s": rows[:, 5],
         }
 
 
@@ -64,12 +67,13 @@ def recording(system: Any) -> Iterator[Recording]:
 
     def step(shard: int, inner: Callable[[], int]) -> int:
         here.spent = None
-        started_s = time.thread_time()
+        started_s, began_s = time.thread_time(), time.perf_counter()
         operations = inner()
         if operations and here.spent is not None:
             from_s, to_s, on_processor_s = here.spent
             work_s = time.thread_time() - started_s - on_processor_s
-            made.batches.append((shard, operations, work_s, from_s, to_s))
+            clock_s = time.perf_counter() - began_s - (to_s - from_s)
+            made.batches.append((shard, operations, work_s, clock_s, from_s, to_s))
         return operations
 
     for writer, inner in steps.items():
