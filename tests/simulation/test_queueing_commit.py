@@ -169,16 +169,17 @@ def test_the_real_lab_is_recorded_batch_by_batch(load: experiments.Load) -> None
 
 def test_the_model_of_the_real_lab_predicts_other_loads(load: experiments.Load) -> None:
     """Loosely: the machine has other things to do while tests run."""
-    made, _ = load.record(400, 1.0)
-    model = fitting.fit(made)
-    rows = experiments.compare(load, model, (200, 900), (8, 64), seconds=0.4)
+    trial = load.trial(400, (200, 900), (8, 64), seconds=0.6, rounds=2)
+    model = fitting.fit(trial.made)
+    rows = experiments.compare(load, trial, model)
     assert [(row["kind"], row["load"]) for row in rows] == [
         ("open", 200), ("open", 900), ("closed", 8), ("closed", 64),
     ]  # fmt: skip
     ratios = [row["measured_payments_per_s"] / row["predicted_payments_per_s"] for row in rows]
     assert 0.25 < float(np.median(ratios)) < 4
-    drawn = experiments.batch_rows(made, model)
-    assert len(drawn) == len(made.batches) and drawn[0]["fitted_ms"] > 0
+    assert len(trial.recorded) == 2 == len(trial.others["closed", 8])
+    drawn = experiments.batch_rows(trial.made, model)
+    assert len(drawn) == len(trial.made.batches) and drawn[0]["fitted_ms"] > 0
 
 
 def test_an_open_load_sees_a_stall_and_a_closed_one_does_not(load: experiments.Load) -> None:

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,17 @@ def open_accounts(lab: Any, users: int = USERS) -> Any:
     """Users 1 .. ``users`` with enough money for any load here; the lab again."""
     lab.open_accounts({str(number): OPENING_PAISE for number in range(1, users + 1)})
     return lab
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """``made``: the batches of the recorded load, ``recorded``: what its callers saw; ``others``:
+    (kind, load) -> what callers saw under it; a Seen for each turn.
+    """
+
+    made: Recording
+    recorded: list[Seen]
+    others: dict[tuple[str, float], list[Seen]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +85,7 @@ class Load:
         parts: list[Seen] = []
         began_s = time.perf_counter()
         while (now_s := time.perf_counter() - began_s) < seconds:
-            part = self.closed(in_flight, 64)
+            part = self.closed(in_flight, max(64, 16 * in_flight))
             parts.append(
                 Seen(part.due_s + now_s, part.submitted_s + now_s, part.answered_s + now_s)
             )
@@ -85,6 +96,38 @@ class Load:
         with measured.recording(self.lab.system) as made:
             seen = self.offered(per_s, seconds, made)
         return made, seen
+
+    def trial(
+        self,
+        record_per_s: float,
+        offered_per_s: Sequence[float] = (),
+        in_flight: Sequence[int] = (),
+        seconds: float = 1.0,
+        rounds: int = 3,
+    ) -> Trial:
+        """Record one open load, and measure others, all in turns of ``seconds`` / ``rounds``: what
+        else the machine does then meets all of them alike. The recorded load has two turns each
+        round.
+        """
+        theory.count_of("rounds", rounds, 1_000)
+        turn_s = theory.positive("seconds", seconds) / rounds
+        cases = [("open", float(n)) for n in offered_per_s] + [("closed", n) for n in in_flight]
+        found: dict[tuple[str, float], list[Seen]] = {case: [] for case in cases}
+        recorded: list[Seen] = []
+        made = Recording()
+        for number in range(rounds):
+            turn = replace(self, seed=self.seed + number)
+            part, seen = turn.record(record_per_s, 2 * turn_s)
+            made.batches += part.batches
+            made.client_s += part.client_s / rounds
+            recorded.append(seen)
+            for kind, amount in cases:
+                found[kind, amount].append(
+                    turn.offered(amount, turn_s)
+                    if kind == "open"
+                    else turn.closed_for(int(amount), turn_s)
+                )
+        return Trial(made, recorded, found)
 
     def predicted(self, model: WriterModel, kind: str, load: float, payments: int) -> Any:
         """The model under the same load: its Flows. ``kind``: open (per second) or closed."""
@@ -97,38 +140,38 @@ class Load:
         )
 
 
-def compare(
-    load: Load,
-    model: WriterModel,
-    offered_per_s: Sequence[float] = (),
-    in_flight: Sequence[int] = (),
-    seconds: float = 1.0,
-) -> list[dict[str, Any]]:
-    """The real lab and its model under other loads than the fit's, a row each: kind, load, and of
-    both payments_per_s, p50_ms, p99_ms (``measured_...``, ``predicted_...``).
+def compare(load: Load, trial: Trial, model: WriterModel) -> list[dict[str, Any]]:
+    """What was measured under the trial's other loads, and what the model says of them, a row each:
+    kind, load, and of both payments_per_s, p50_ms, p99_ms (``measured_...``, ``predicted_...``).
     """
     rows = []
-    cases = [("open", rate) for rate in offered_per_s] + [("closed", n) for n in in_flight]
-    for kind, amount in cases:
-        if kind == "open":
-            seen = load.offered(amount, seconds)
-        else:
-            flow = load.predicted(model, kind, amount, 4_000)  # so many as will take that long
-            seen = load.closed(int(amount), max(300, round(flow.payments_per_s * seconds)))
+    for (kind, amount), seen in trial.others.items():
         flow = load.predicted(model, kind, amount, max(20_000, 20 * int(amount)))
         rows.append(
             {
                 "kind": kind,
                 "load": amount,
-                "measured_payments_per_s": seen.payments_per_s,
+                "measured_payments_per_s": payments_per_s(seen),
                 "predicted_payments_per_s": flow.payments_per_s,
-                "measured_p50_ms": seen.quantile_ms(0.5),
+                "measured_p50_ms": quantile_ms(seen, 0.5),
                 "predicted_p50_ms": flow.latency_ms(0.5),
-                "measured_p99_ms": seen.quantile_ms(0.99),
+                "measured_p99_ms": quantile_ms(seen, 0.99),
                 "predicted_p99_ms": flow.latency_ms(0.99),
             }
         )
     return rows
+
+
+def payments_per_s(seen: Sequence[Seen]) -> float:
+    """Over several turns of the same load."""
+    seconds = sum(float(s.answered_s.max() - s.due_s.min()) for s in seen)
+    return sum(len(s.due_s) for s in seen) / seconds
+
+
+def quantile_ms(seen: Sequence[Seen], q: float, warm_up: float = 0.1) -> float:
+    """Latency quantile over several turns; the first ``warm_up`` share of each does not count."""
+    parts = [s.latency_ms() for s in seen]
+    return float(np.quantile(np.concatenate([p[int(warm_up * len(p)) :] for p in parts]), q))
 
 
 def batch_rows(made: Recording, model: WriterModel) -> list[dict[str, Any]]:
