@@ -14,8 +14,8 @@ from paytm_lab.simulation.population import I64
 I8 = npt.NDArray[np.int8]
 I32 = npt.NDArray[np.int32]
 
-KINDS = ("top_up", "salary", "peer", "merchant", "cash_out")
-TOP_UP, SALARY, PEER, MERCHANT, CASH_OUT = range(len(KINDS))
+KINDS = ("top_up", "salary", "peer", "merchant", "cash_out", "settlement")
+TOP_UP, SALARY, PEER, MERCHANT, CASH_OUT, SETTLEMENT = range(len(KINDS))
 PATTERNS = (
     "none",
     "account_drain",

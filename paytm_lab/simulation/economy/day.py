@@ -14,6 +14,7 @@ from paytm_lab.simulation.economy.batch import (
     MERCHANT,
     PEER,
     SALARY,
+    SETTLEMENT,
     Accounts,
 )
 from paytm_lab.simulation.economy.cycles import SETTLEMENT_US, day_of, times_of_day_us
@@ -139,5 +140,5 @@ def _settlement(
     payer = np.flatnonzero(held >= SETTLED_PAISE_MIN)
     at_us = day * DAY_US + SETTLEMENT_US + rng.integers(0, _SETTLED_WITHIN_US, len(payer))
     payee = np.full(len(payer), accounts.outside(BANK))
-    rows = _ordinary(at_us, accounts.users + payer, payee, held[payer], CASH_OUT)
+    rows = _ordinary(at_us, accounts.users + payer, payee, held[payer], SETTLEMENT)
     return together([rows])

@@ -40,7 +40,7 @@ _MIDDLE = slice(1, 20)  # 5 % to 95 %: beyond, the cap and the rounding decide
 class Measured:
     """Counts of ordinary payments (fraud is left out), added up batch by batch.
 
-    ``by_kind`` (5,), ``by_hour`` (24,) and ``by_day`` (days,) of peer and merchant payments;
+    ``by_kind`` (by KINDS), ``by_hour`` (24,) and ``by_day`` (days,) of peer and merchant payments;
     ``amount_bins``: kind -> counts by log10 of rupees.
     """
 
@@ -65,10 +65,9 @@ class Measured:
         keep = np.flatnonzero(batch.pattern == ORDINARY)
         kind, since_us = batch.kind[keep], batch.at_us[keep] - self.start_us
         amount = batch.amount_paise[keep]
-        night = (kind == KINDS.index("cash_out")) & (since_us % DAY_US >= DAY_US - 60_000_000)
-        self.by_kind += np.bincount(kind[~night], minlength=len(KINDS))
+        self.by_kind += np.bincount(kind, minlength=len(KINDS))
         for code, name in enumerate(KINDS):
-            rows = np.flatnonzero((kind == code) & ~night)
+            rows = np.flatnonzero(kind == code)
             if name in ("peer", "merchant"):
                 self.by_hour += np.bincount(since_us[rows] % DAY_US // HOUR_US, minlength=24)
                 self.by_day += np.bincount(since_us[rows] // DAY_US, minlength=self.days)

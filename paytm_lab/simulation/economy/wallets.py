@@ -8,7 +8,7 @@ running sum and a running minimum over each wallet's movements are all that it t
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +20,7 @@ from paytm_lab.simulation.population import F64, I64
 _PLACE_BITS = 32
 _PLACE_MASK = (1 << _PLACE_BITS) - 1
 _ROOM = 2**62
+SHARE_UNIT_PAISE = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,18 +112,19 @@ def _running_minimum(values: I64, segment: I64) -> I64:
     if not len(values):
         return values
     step = 1 - int(values.min())
-    segments_at_once = _ROOM // step
-    if segments_at_once > int(segment[-1]):
-        lowered = values - segment * step
-        np.minimum.accumulate(lowered, out=lowered)
-        return np.asarray(lowered + segment * step)
-    if not segments_at_once:
+    at_once = _ROOM // step
+    if not at_once:
         raise IntegrityError(
             f"a wallet would be {step} paise short in a day", remedy="Use smaller amounts."
         )
-    cut = int(np.searchsorted(segment, segments_at_once))
-    rest = _running_minimum(values[cut:], segment[cut:] - segment[cut])
-    return np.concatenate((_running_minimum(values[:cut], segment[:cut]), rest))
+    out = np.empty_like(values)
+    firsts = np.arange(0, int(segment[-1]) + 1, at_once)
+    edges = np.append(np.searchsorted(segment, firsts), len(values))
+    for first, start, end in zip(firsts, edges[:-1], edges[1:], strict=True):
+        below = (segment[start:end] - first) * step
+        np.minimum.accumulate(values[start:end] - below, out=out[start:end])
+        out[start:end] += below
+    return out
 
 
 def with_shares(
@@ -145,11 +147,7 @@ def with_shares(
     taken = part.balance_paise[marks] * rows.share[row[marks]]
     amount = rows.amount_paise.copy()
     amount[row[marks]] = taken.astype(np.int64) // SHARE_UNIT_PAISE * SHARE_UNIT_PAISE
-    return Movements(*(amount if f.name == "amount_paise" else getattr(rows, f.name)
-                       for f in fields(rows)))  # fmt: skip
-
-
-SHARE_UNIT_PAISE = 1_000
+    return replace(rows, amount_paise=amount)
 
 
 def settled(

@@ -30,7 +30,8 @@ _TABLE = 1 << 16
 class World:
     """Arrays by user, shape (users,), or by wallet, shape (users + merchants,).
 
-    ``activity``: mean 1. ``joins_day``: the user's first day. ``payday``: day of the month, 0 without a salary. ``favourites``: merchants' account numbers, shape (users, 4).
+    ``activity``: mean 1. ``joins_day``: the user's first day. ``payday``: day of the month, 0
+    without a salary. ``favourites``: merchants' account numbers, shape (users, 4).
     ``any_merchant``: account numbers, each as often as it is visited. ``fallback``: whom to pay in
     place of a contact who has not joined yet. ``unit_paise``, ``opening_paise``: by wallet.
     """
