@@ -36,7 +36,7 @@ def parquet_as_csv(source: IO[bytes], target: IO[bytes], place: str) -> None:
             target, schema, write_options=pc.WriteOptions(quoting_style="needed")
         ) as out:
             for batch in file.iter_batches(_ROWS_AT_ONCE):
-                out.write_batch(batch.cast(schema))
+                out.write_batch(batch.cast(schema, safe=False))  # of nanoseconds
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise

@@ -18,6 +18,7 @@ from paytm_lab.terminal import print_json, say, table
 from paytm_lab.verbs.common import Common, collect_less
 
 _HELPERS = frozenset({"cpu", "raw_loop"})
+_PARTS = ("_", "simulate_")  # what a benchmark of another name puts together
 
 
 class _Labs:
@@ -45,7 +46,7 @@ class _Labs:
 def names() -> list[str]:
     """The benchmarks that there are."""
     found = (module.name for module in pkgutil.iter_modules(benchmarks.__path__))
-    return sorted(name for name in found if name not in _HELPERS and not name.startswith("_"))
+    return sorted(name for name in found if name not in _HELPERS and not name.startswith(_PARTS))
 
 
 def bench(common: Common, name: str | None, quick: bool) -> int:

@@ -193,5 +193,5 @@ def test_every_pattern_fits_into_a_short_run(days: int) -> None:
 
 
 def test_too_many_rings_for_the_people_are_refused_in_words() -> None:
-    with pytest.raises(InvalidSetting, match="rings need .* users, and .* can take part"):
+    with pytest.raises(InvalidSetting, match=r"rings need .* users, and .* can take part"):
         list(Economy(users=100, days=1, fraud={"fan_in": 50}).generate(1))

@@ -33,8 +33,8 @@ class Tuning(NamedTuple):
 
     peer: float = 1.16
     merchant: float = 0.84
-    cash_out: float = 0.13
-    top_up_scale: float = 8.0
+    cash_out: float = 0.14
+    top_up_scale: float = 6.0
 
 
 UNTUNED = Tuning()

@@ -32,7 +32,7 @@ from paytm_lab.simulation.population import F64, I64
 
 # Amounts are counted in bins of a hundredth of a decade, from 0.01 rupees to 10 crore.
 BINS_PER_DECADE, _DECADES, _FIRST_DECADE = 100, 10, -2
-LIMIT_NRMSE = 0.05
+LIMIT_NRMSE = 0.03
 _CHANCE = 3.0
 _MIDDLE = slice(1, 20)  # 5 % to 95 %: beyond, the cap and the rounding decide
 
