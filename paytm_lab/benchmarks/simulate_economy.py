@@ -14,8 +14,9 @@ _ROUNDS = 3
 
 
 def rows(data_dir: Path, quick: bool = False) -> list[dict[str, Any]]:
-    """Rows ``what``, ``payments_per_s`` (best of three, by the wall's clock), ``cpu_us_per_payment``
-    (of the best in CPU time, all threads), ``payments``, ``users``; files also ``bytes_per_payment``.
+    """Rows ``what``, ``payments_per_s`` (best of three, by the wall's clock), the least
+    ``cpu_us_per_payment`` (of all threads), ``payments``, ``users``; files also
+    ``bytes_per_payment``.
 
     ``economy``: generated in memory, drawing its people included. ``economy_parquet`` and
     ``economy_csv``: the same payments written from memory; ``economy_to_parquet``: generated and
