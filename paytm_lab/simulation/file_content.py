@@ -169,3 +169,16 @@ def _room_for(place: str) -> Iterator[None]:
                 remedy="Free some space, or name a plain file.",
             ) from error
         raise MalformedFile(f"It cannot be read: {error}", place=place) from error
+
+
+def first_lines(source: str | os.PathLike[str], count: int) -> list[str]:
+    """How a file begins, up to ``count`` lines of 200 characters, to be looked at; raises as
+    Content does.
+    """
+    content = Content(source)
+    try:
+        with content.reading() as (stream, _):
+            lines = [stream.readline(65_536) for _ in range(count)]
+    finally:
+        content.close()
+    return [line.decode(errors="replace").rstrip("\r\n")[:200] for line in lines if line]

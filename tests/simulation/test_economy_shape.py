@@ -260,6 +260,15 @@ def test_what_is_off_fails_the_table(series: str, economy: dict[str, object]) ->
         require_close(rows)
 
 
+def test_a_flat_target_can_be_missed_and_met() -> None:
+    """Its values have no range to divide by."""
+    flat = replace(UPI_LIKE, hourly=(1,) * 24)
+    for target, state in ((UPI_LIKE, "failed"), (flat, "passed")):
+        economy = calibrated(Economy(users=1_000, days=7, target=target, fraud={}), SEED)
+        rows = comparison(measured(economy), flat, economy.day_weights(SEED))
+        assert {row["series"]: row["state"] for row in rows}["hours"] == state
+
+
 def test_fraud_is_left_out_of_what_is_measured() -> None:
     economy, batch = cheated()
     seen = Measured.of([batch], economy.start_us, economy.days, economy.users)

@@ -1,6 +1,7 @@
 """What payments look like, and how far that is from a profile: the NRMSE table.
 
-NRMSE is the root mean square error over the range of the target's values, as in Lopez-Rojas, Elmir
+NRMSE is the root mean square error over the range of the target's values (their mean, where they
+are all alike), as in Lopez-Rojas, Elmir
 and Axelsson, "PaySim: a financial mobile money simulator for fraud detection" (2016). Chance alone
 makes it positive, so each limit is a fixed part, for the generator's own deviations, and three
 times what chance is expected to add.
@@ -139,7 +140,7 @@ def _amounts(measured: Measured, target: Profile, kind: str) -> dict[str, Any]:
 def _row(
     series: str, names: Sequence[str], found: F64, wanted: F64, chance: F64, samples: int
 ) -> dict[str, Any]:
-    spread = float(wanted.max() - wanted.min()) or 1.0
+    spread = float(wanted.max() - wanted.min()) or float(wanted.mean())
     nrmse = float(np.sqrt(np.mean((found - wanted) ** 2))) / spread
     limit = LIMIT_NRMSE + _CHANCE * float(np.sqrt(np.mean(chance**2))) / spread
     worst = int(np.argmax(np.abs(found - wanted)))
