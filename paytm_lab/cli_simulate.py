@@ -69,6 +69,20 @@ def economy(
         bool,
         typer.Option(help="Turn its rates in pilot runs until the mix is the target profile's."),
     ] = True,
+    target: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.json",
+            help="What the payments should look like.",
+            show_default="the built-in profile",
+        ),
+    ] = None,
+    save_target: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.json", help="Also write the target, to be changed and given back."
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -91,6 +105,6 @@ def economy(
 
     with errors_in_words(as_json):
         common = Common(seed=seed, quiet=quiet or as_json, as_json=as_json).as_set()
-        asked = verb.Asked(users, days, merchants, fraud, threshold, calibrate)
-        code = verb.economy(common, asked, out)
+        asked = verb.Asked(users, days, merchants, fraud, threshold, calibrate, target)
+        code = verb.economy(common, asked, out, save_target)
     raise SystemExit(code)

@@ -139,7 +139,7 @@ def activity_days(
         title=f"{title}: most on {days[busiest]:%A %d %B}, {count(made[busiest])}",
         profile=profile,
         x="day",
-        y="payments between people and to merchants",
+        y="payments a day",
         head=18,
     )
     for name, day in festivals:

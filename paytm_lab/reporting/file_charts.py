@@ -12,7 +12,7 @@ from paytm_lab.reporting.look import bars, count, figure, line, sentence, share
 from paytm_lab.web.palette import BLUE, GREEN, ORANGE, RED
 
 
-def rows_judged(file: Any, *, profile: str = "on paper") -> go.Figure:
+def rows_judged(file: Any, *, profile: str = "simulation") -> go.Figure:
     """A judged file (``accepted``, ``collapsed``, ``rejected_by_reason``): what became of its
     rows; those that are payments are said in the title.
     """
@@ -51,7 +51,7 @@ def rows_judged(file: Any, *, profile: str = "on paper") -> go.Figure:
     return fig
 
 
-def refused(rows: Any, opening_rupees: float, *, profile: str = "on paper") -> go.Figure:
+def refused(rows: Any, opening_rupees: float, *, profile: str = "simulation") -> go.Figure:
     """Payments refused so far for want of money, over the file (rows of
     ``on_paper.spend_in_order``).
     """

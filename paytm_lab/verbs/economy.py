@@ -16,6 +16,7 @@ from paytm_lab.core.money import format_rupees
 from paytm_lab.simulation.economy import (
     KINDS,
     PATTERNS,
+    UPI_LIKE,
     Books,
     Economy,
     EconomyBatch,
@@ -25,6 +26,7 @@ from paytm_lab.simulation.economy import (
     write_payments,
 )
 from paytm_lab.simulation.economy.files import suffix_of
+from paytm_lab.simulation.economy.profile_file import read_profile, write_profile
 from paytm_lab.terminal import bars, note, print_json, say, table
 from paytm_lab.verbs.common import Common
 
@@ -38,11 +40,13 @@ class Asked(NamedTuple):
     fraud: str
     threshold: float
     calibrate: bool
+    target: Path | None = None
 
     def economy(self, seed: int) -> Economy:
         made = Economy(
             users=self.users, days=self.days, merchants=self.merchants,
             fraud=parse_fraud(self.fraud), threshold_rupees=self.threshold,
+            target=UPI_LIKE if self.target is None else read_profile(self.target),
         )  # fmt: skip
         return calibrated(made, seed) if self.calibrate else made
 
@@ -51,6 +55,7 @@ class Asked(NamedTuple):
         words += ["--days", str(self.days), "--fraud", self.fraud]
         words += [] if self.merchants is None else ["--merchants", str(self.merchants)]
         words += [] if self.threshold == 50_000 else ["--threshold", f"{self.threshold:g}"]
+        words += [] if self.target is None else ["--target", str(self.target)]
         words += [] if self.calibrate else ["--no-calibrate"]
         return shlex.join([*words, "--seed", str(seed)])
 
@@ -119,7 +124,7 @@ def _line(title: str, name: str, rows: int, paise: int, total: int) -> dict[str,
     }
 
 
-def economy(common: Common, asked: Asked, out: Path | None) -> int:
+def economy(common: Common, asked: Asked, out: Path | None, save_target: Path | None = None) -> int:
     """The exit code: 1 when a check of the books or of the profile failed."""
     if out is not None:
         suffix_of(out)  # a wrong name is said before the work
@@ -127,6 +132,9 @@ def economy(common: Common, asked: Asked, out: Path | None) -> int:
     seed = secrets.randbelow(2**32) if given is None else given
     note(f"seed {seed}; to repeat: {asked.command(seed)}", common.quiet)
     made = asked.economy(seed)
+    if save_target is not None:
+        write_profile(save_target, made.target)
+        note(f"written: {save_target}; change it and give it back as --target", common.quiet)
     summary, books = _Summary(), Books(made.accounts, made.opening_paise(seed))
     measured = Measured(made.start_us, made.days, made.users)
     started_s = time.perf_counter()

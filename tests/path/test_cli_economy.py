@@ -72,3 +72,13 @@ def test_money_that_is_lost_is_exit_1(cli: Cli, monkeypatch: pytest.MonkeyPatch)
     done = cli(*WORDS, "--fraud", "none")
     assert done.code == 1
     assert "money_kept" in done.out and "NOT KEPT" in done.out
+
+
+def test_a_target_is_written_changed_and_given_back(tmp_path: Path, cli: Cli) -> None:
+    target, words = tmp_path / "target.json", [*WORDS, "--fraud", "none"]
+    assert cli(*words, "--save-target", str(target)).code == 0
+    target.write_text(target.read_text().replace('"upi_like"', '"mine"'))
+    done = cli(*words, "--target", str(target), "--json")
+    assert (done.code, done.json["target"]) == (0, "mine")
+    target.write_text("{")
+    assert cli(*words, "--target", str(target)).code == 2

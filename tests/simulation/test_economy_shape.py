@@ -7,12 +7,13 @@ import subprocess
 import sys
 from dataclasses import replace
 from datetime import date
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.stats import chisquare
 
-from paytm_lab.core.errors import BadInput, IntegrityError, InvalidSetting
+from paytm_lab.core.errors import BadInput, IntegrityError, InvalidSetting, MalformedFile
 from paytm_lab.simulation.economy import (
     KINDS,
     UPI_LIKE,
@@ -32,6 +33,7 @@ from paytm_lab.simulation.economy.profile import (
     lognormal_of_bands,
     lognormal_quantiles,
 )
+from paytm_lab.simulation.economy.profile_file import read_profile, write_profile
 from tests.simulation.economies import SEED, cheated, fingerprint, honest
 
 # A check by chance: with this level one seed in 10,000 would fail it, and the seed is fixed.
@@ -52,6 +54,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not() -> None:
 def test_another_process_gives_the_same_bytes() -> None:
     code = """
 from paytm_lab.simulation.economy import Economy, joined
+from paytm_lab.simulation.economy.profile_file import read_profile, write_profile
 from tests.simulation.economies import fingerprint
 print(fingerprint(joined(Economy(users=300, days=3).generate(5))))
 """
@@ -258,6 +261,44 @@ def test_what_is_off_fails_the_table(series: str, economy: dict[str, object]) ->
     assert series in [row["series"] for row in rows if row["state"] == "failed"], rows
     with pytest.raises(IntegrityError, match=series):
         require_close(rows)
+
+
+def test_what_was_measured_is_a_target_that_another_economy_meets(tmp_path: Path) -> None:
+    """Somebody's payments, measured; the profile written, read, and made again by another seed."""
+    theirs = calibrated(Economy(users=2_000, days=14, target=OTHER, fraud={}, festivals=()), SEED)
+    write_profile(tmp_path / "theirs.json", measured(theirs).profile("theirs"))
+    target = read_profile(tmp_path / "theirs.json")
+    assert target.name == "theirs" and target.payments_per_user_day == pytest.approx(4, rel=0.1)
+    ours = calibrated(Economy(users=1_500, days=10, target=target, fraud={}, festivals=()), 3)
+    require_close(comparison(measured(ours, 3), target, ours.day_weights(3)))
+    require_close(comparison(measured(ours, 3), OTHER, ours.day_weights(3)))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (b"", "no profile"),
+        (b"{}", "missing required field"),
+        (b"[1]", "no profile"),
+        (b'{"name": "x", "mix": "all"}', "mix"),
+        (b"\xff\xfe", "no profile"),
+        (b" " * 1_000_001, "too large"),
+    ],
+)
+def test_a_profile_file_that_is_none_is_refused(text: bytes, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "profile.json"
+    path.write_bytes(text)
+    with pytest.raises(MalformedFile, match=said):
+        read_profile(path)
+    with pytest.raises(MalformedFile, match="cannot be read"):
+        read_profile(tmp_path / "none.json")
+    write_profile(path, UPI_LIKE)
+    changed = path.read_text().replace('"merchant": 0.34', '"merchant": 34')
+    path.write_text(changed)
+    with pytest.raises((InvalidSetting, MalformedFile), match="mix"):
+        read_profile(path)
+    with pytest.raises(InvalidSetting, match="cannot be written"):
+        write_profile(tmp_path / "no" / "x.json", UPI_LIKE)
 
 
 def test_a_flat_target_can_be_missed_and_met() -> None:

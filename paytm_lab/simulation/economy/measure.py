@@ -1,10 +1,9 @@
 """What payments look like, and how far that is from a profile: the NRMSE table.
 
 NRMSE is the root mean square error over the range of the target's values (their mean, where they
-are all alike), as in Lopez-Rojas, Elmir
-and Axelsson, "PaySim: a financial mobile money simulator for fraud detection" (2016). Chance alone
-makes it positive, so each limit is a fixed part, for the generator's own deviations, and three
-times what chance is expected to add.
+are all alike), as in Lopez-Rojas, Elmir and Axelsson, "PaySim: a financial mobile money simulator
+for fraud detection" (2016). Chance alone makes it positive, so each limit is a fixed part, for the
+generator's own deviations, and three times what chance is expected to add.
 """
 
 from __future__ import annotations
@@ -21,11 +20,13 @@ from paytm_lab.simulation.economy.batch import (
     ORDINARY,
     EconomyBatch,
 )
+from paytm_lab.simulation.economy.cycles import day_of
 from paytm_lab.simulation.economy.profile import (
     BAND_EDGES_RUPEES,
     DRAWN,
     MIX,
     QUANTILES,
+    UPI_LIKE,
     Profile,
 )
 from paytm_lab.simulation.payments import HOUR_US
@@ -95,6 +96,28 @@ class Measured:
         rising = np.concatenate(([True], np.diff(line) > 0))
         rising[:-1] |= np.diff(line) > 0
         return np.asarray(np.interp(QUANTILES, line[rising], edges[rising]))
+
+    def profile(self, name: str, contact_exponent: float = UPI_LIKE.contact_exponent) -> Profile:
+        """What was measured as a target, so that an economy can be made like it. Weekdays need
+        seven days; with fewer they are all alike. Raises BadInput where a kind of DRAWN is missing,
+        InvalidSetting where what was measured is no profile (no top-ups, for example).
+        """
+        weekly = np.ones(7)
+        if self.days >= 7:
+            weekday = [day_of(self.start_us, day).weekday() for day in range(self.days)]
+            weekly = np.bincount(weekday, self.by_day, 7) / np.bincount(weekday, minlength=7)
+        mix = self.mix()
+        return Profile(
+            name=name,
+            mix=dict(zip(MIX, mix.tolist(), strict=True)),
+            payments_per_user_day=float(self.by_day.sum()) / (self.days * self.users),
+            hourly=self.by_hour.tolist(),
+            weekly=weekly.tolist(),
+            amounts_rupees={
+                kind: np.maximum(1.0, 10 ** self.log_rupees(kind)).tolist() for kind in DRAWN
+            },
+            contact_exponent=contact_exponent,
+        )
 
 
 def comparison(measured: Measured, target: Profile, day_factors: F64) -> list[dict[str, Any]]:
