@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from paytm_lab.core.errors import IntegrityError
 from paytm_lab.simulation.economy import PATTERNS, Books, Economy, EconomyBatch, joined
-from paytm_lab.simulation.economy.batch import TOP_UP, Accounts
+from paytm_lab.simulation.economy.batch import PEER, TOP_UP, Accounts
 from paytm_lab.simulation.economy.wallets import (
     SHARE_UNIT_PAISE,
     Movements,
+    _running_minimum,
     settled,
     together,
     with_shares,
@@ -87,11 +88,31 @@ def test_a_day_is_settled_as_one_would_by_hand(
     assert balance[:5].min() >= 0 and balance.sum() == sum(opening)
 
 
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.lists(st.integers(-(2**53), 0), min_size=1, max_size=4), min_size=1, max_size=700),
+    st.integers(0, 9),
+)
+def test_a_running_minimum_starts_anew_in_each_segment(parts: list[list[int]], deep: int) -> None:
+    """Also where all segments together do not fit on one line of 63 bits."""
+    parts[min(deep, len(parts) - 1)][0] = -(2**53)
+    values = np.array([value for part in parts for value in part])
+    segment = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+    expected = [min(part[: at + 1]) for part in parts for at in range(len(part))]
+    assert _running_minimum(values, segment).tolist() == expected
+
+
+def test_a_wallet_too_short_for_any_line_is_an_error() -> None:
+    with pytest.raises(IntegrityError, match="short"):
+        _running_minimum(np.array([-(2**62)]), np.array([0]))
+
+
 def test_a_top_up_has_the_labels_of_the_payment_it_is_for() -> None:
     day = movements([(0, 0, 1, 300, 0.0), (1, 1, 2, 100, 0.0), (2, 1, 2, 500, 0.0)])
+    day.kind[:] = PEER
     out, _, _ = settled(day, ACCOUNTS, np.zeros(8, dtype=np.int64), UNIT)
     assert [(int(k), int(r)) for k, r in zip(out.kind, out.ring, strict=True)] == [
-        (TOP_UP, 0), (0, 0), (0, 1), (TOP_UP, 2), (0, 2),
+        (TOP_UP, 0), (PEER, 0), (PEER, 1), (TOP_UP, 2), (PEER, 2),
     ]  # fmt: skip
     assert set(out.pattern.tolist()) == {3}
 

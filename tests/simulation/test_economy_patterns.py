@@ -10,6 +10,7 @@ import pytest
 
 from paytm_lab.core.errors import InvalidSetting
 from paytm_lab.simulation.economy import KINDS, PATTERNS, Economy, joined
+from paytm_lab.simulation.economy.economy import Tuning
 from tests.simulation.economies import SEED, cheated
 
 HOUR_US = 3_600_000_000
@@ -63,6 +64,23 @@ def test_a_drained_account_had_no_payment_meanwhile() -> None:
         meanwhile = rows[rows.at_us.between(first, last)]
         assert set(meanwhile[(meanwhile.payer == victim)].ring) == {ring.ring.iloc[0]}
         assert not (meanwhile.payee == victim).any()
+
+
+def test_drains_late_on_busy_days_take_what_is_there_then() -> None:
+    """Many drains among busy people: victims have paid and received since the day began."""
+    busy = Tuning(peer=15.0)
+    economy = Economy(users=800, days=1, fraud={"account_drain": 25}, tuning=busy)
+    batch = joined(economy.generate(SEED))
+    earlier = 0
+    for ring in range(1, 26):
+        rows = np.flatnonzero(batch.ring == ring)
+        victim = batch.from_account[rows[0]]
+        taken = rows[batch.from_account[rows] == victim]
+        assert batch.from_balance_paise[taken[-1]] == 0
+        own = np.flatnonzero((batch.from_account == victim) | (batch.to_account == victim))
+        earlier += int((own < rows[0]).sum() >= 3)
+        assert set(own[(own >= rows[0]) & (own <= rows[-1])]) == set(taken)
+    assert earlier >= 8
 
 
 def test_card_testing_is_dozens_of_tiny_top_ups_and_then_large_purchases() -> None:

@@ -141,6 +141,16 @@ def test_hours_and_days_follow_their_weights() -> None:
     assert seen.by_day[13] / seen.by_day[6] == pytest.approx(1.35, rel=0.1)
 
 
+def test_weekdays_fall_on_their_dates_and_festivals_too() -> None:
+    """2026-01-01 is a Thursday; Pongal, here from the 14th on, lasts two days."""
+    factors = Economy(users=100, days=21).day_factors
+    by_weekday = UPI_LIKE.weekday_factors()
+    usual = [day for day in range(21) if day not in (13, 14)]
+    assert np.allclose(factors[usual], by_weekday[[(3 + day) % 7 for day in usual]])
+    assert np.allclose(factors[[13, 14]], 1.35 * by_weekday[[2, 3]])
+    assert by_weekday.mean() == pytest.approx(1) and by_weekday[5] == by_weekday.max()
+
+
 def test_the_chi_square_can_fail() -> None:
     economy, batch = honest()
     seen = Measured.of([batch], economy.start_us, economy.days, economy.users)

@@ -124,8 +124,7 @@ def structuring(cast: Cast) -> Script:
     times = cast.start_us + np.sort(rng.uniform(0, cast.span_us, parts))
     for at_us in times:
         part = int(cast.threshold_paise * rng.uniform(0.85, 0.999))
-        paise = max(1, min(part // 10_000 * 10_000 or part, cast.threshold_paise - 1))
-        script.add(at_us, payer, int(rng.choice(payees)), paise, PEER)
+        script.add(at_us, payer, int(rng.choice(payees)), part // 10_000 * 10_000 or part, PEER)
     return script
 
 

@@ -108,7 +108,7 @@ def _cast(
     shops = rng.choice(merchants, min(max(1, kind.shops), len(merchants)), replace=False)
     if not kind.days:
         day, span_us = int(rng.integers(0, economy.days)), LONGEST_WITHIN_A_DAY_US
-        start_us = day * DAY_US + int(rng.uniform(0, DAY_US - 2 * span_us))
+        start_us = day * DAY_US + int(rng.uniform(0, DAY_US - span_us))
     else:
         span_days = int(rng.integers(1, min(kind.days, economy.days) + 1))
         day = int(rng.integers(0, economy.days - span_days + 1))
