@@ -45,7 +45,7 @@ Transfers = Annotated[
     str | None,
     typer.Option(
         metavar="FILE.csv",
-        help="Your own payments ('-': standard input). The headers of PaySim, AMLSim and the"
+        help="Your own payments, CSV or Parquet ('-': standard input). The headers of PaySim, AMLSim and the"
         " Fraud-Detection-Handbook are known.",
     ),
 ]

@@ -200,7 +200,7 @@ def test_an_economy_posted_into_a_lab_completes_and_audits_clean(tmp_path: Path)
 
 
 def test_posted_in_order_every_wallet_ends_as_the_economy_says() -> None:
-    tiny = Economy(users=150, days=1, merchants=10, fraud={"cycle": 1, "account_drain": 1})
+    tiny = Economy(users=100, days=1, merchants=10, fraud={"cycle": 1, "account_drain": 1})
     batch = joined(tiny.generate(SEED))
     with Lab(shards=2, seed=1, deterministic=True) as lab:
         run = lab.run(EconomySource(tiny, SEED, in_any_order=False), in_flight=1)
