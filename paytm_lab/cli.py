@@ -5,13 +5,13 @@ The same verbs serve people and CI.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from paytm_lab.cli_serve import load, serve
+from paytm_lab.cli_simulate import simulate
 from paytm_lab.cli_stack import stack
 from paytm_lab.options import (
     CrashAt,
@@ -59,8 +59,7 @@ def _common(
 ) -> Any:
     from paytm_lab.verbs.common import Common
 
-    common = Common(profile, data, seed, shards, quiet or as_json, as_json)
-    return common if common.quiet else replace(common, quiet=common.settings().quiet)
+    return Common(profile, data, seed, shards, quiet or as_json, as_json).as_set()
 
 
 def _source(
@@ -321,29 +320,6 @@ def fault(
 
 
 @app.command()
-def simulate(
-    users: Users = 10_000,
-    payments: Payments = 50_000,
-    zipf_s: Zipf = 0.99,
-    shards: Annotated[str, typer.Option(help="Numbers of shards to compare.")] = "4,5,8",
-    out: Annotated[
-        Path | None,
-        typer.Option(help="Also write the payments as a CSV that run --transfers reads."),
-    ] = None,
-    seed: Seed = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
-    """What a workload would do to shards under each strategy, on paper."""
-    from paytm_lab.verbs import paper as verb
-
-    with errors_in_words(as_json):
-        common = _common(None, None, seed, None, quiet, as_json)
-        code = verb.simulate(common, users, payments, zipf_s, shards, out)
-    raise SystemExit(code)
-
-
-@app.command()
 def bench(
     name: Annotated[
         str | None,
@@ -381,6 +357,7 @@ def config(profile: Profile = None, data: Data = None, as_json: Json = False) ->
 
 app.command()(serve)
 app.command()(load)
+app.add_typer(simulate)
 app.add_typer(stack)
 
 

@@ -40,9 +40,9 @@ from paytm_lab.reporting.results import RunResult
 from paytm_lab.simulation import faults, last_run
 from paytm_lab.simulation.driver import Ack, LoadDriver, Posted
 from paytm_lab.simulation.payments import Workload
+from paytm_lab.simulation.sources import PaymentSource
 from paytm_lab.simulation.spread import spread
 from paytm_lab.simulation.stepping import Moved, Stepper
-from paytm_lab.simulation.transfers_file import TransfersFile
 
 if TYPE_CHECKING:
     from paytm_lab.ledger.replay import ReplayReport
@@ -393,7 +393,7 @@ class Lab:
 
     def run(
         self,
-        what: Workload | TransfersFile,
+        what: Workload | PaymentSource,
         *,
         in_flight: int = 1024,
         ack: Ack | None = None,

@@ -45,8 +45,8 @@ Transfers = Annotated[
     str | None,
     typer.Option(
         metavar="FILE.csv",
-        help="Your own payments ('-': standard input). The headers of PaySim, AMLSim and the"
-        " Fraud-Detection-Handbook are known.",
+        help="Your own payments, CSV or Parquet ('-': standard input). The headers of PaySim,"
+        " AMLSim and the Fraud-Detection-Handbook are known.",
     ),
 ]
 Mapping = Annotated[

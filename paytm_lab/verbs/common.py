@@ -7,7 +7,7 @@ import os
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,10 @@ class Common:
             profile=self.profile, data_dir=self.data, seed=self.seed, shards=self.shards,
             quiet=self.quiet or None, **more,
         )  # fmt: skip
+
+    def as_set(self) -> Common:
+        """Quiet, too, where the settings say so."""
+        return self if self.quiet else replace(self, quiet=self.settings().quiet)
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,10 @@ from tests.path.command_line import Cli, Ran
 
 DATA = ROOT / "tests" / "data"
 TIMEOUT_S = 90
-VERBS = tuple(c.name or getattr(c.callback, "__name__", "") for c in app.registered_commands)
+VERBS = (
+    *(c.name or getattr(c.callback, "__name__", "") for c in app.registered_commands),
+    *(str(group.typer_instance.info.name) for group in app.registered_groups),
+)
 
 
 def paytm_lab(*words: str, **options: Any) -> Ran:
@@ -78,7 +81,7 @@ def fingerprint(folder: Path) -> dict[str, str]:
 def test_the_verbs_are_those_of_the_design_that_are_built() -> None:
     assert set(VERBS) == {
         *("run", "report", "audit", "replay", "trace", "relay", "consume"),
-        *("fault", "simulate", "bench", "config", "serve", "load"),
+        *("fault", "simulate", "bench", "config", "serve", "load", "stack"),
     }
 
 
@@ -130,6 +133,13 @@ BAD_USAGE = [
     ("fault shard-9 down", "Name one of shard-0"),
     ("bench nosuch", "Name one of"),
     ("simulate --shards 4,x", "4,x"),
+    ("simulate economies", "No such command"),
+    ("simulate economy --users 10", "users = 10"),
+    ("simulate economy --days 0", "days = 0"),
+    ("simulate economy --fraud phishing=2", "'phishing=2'"),
+    ("simulate economy --fraud cycle=x", "'cycle=x'"),
+    ("simulate economy --users 100 --days 1 --fraud 99", "can take part"),
+    ("simulate economy --out there.xlsx", "neither a .csv nor a .parquet"),
 ]
 
 

@@ -1,0 +1,210 @@
+"""The settings of an economy, and the loop over its days."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from hashlib import blake2b
+from operator import index
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+
+from paytm_lab.core.errors import InvalidSetting
+from paytm_lab.simulation.economy.batch import PATTERNS, Accounts, EconomyBatch
+from paytm_lab.simulation.economy.cycles import FESTIVALS, Festival, day_factors
+from paytm_lab.simulation.economy.day import draw_day
+from paytm_lab.simulation.economy.patterns import MEMBERS_OF_ONE_EACH, ROWS_OF_ONE_EACH
+from paytm_lab.simulation.economy.profile import UPI_LIKE, Profile
+from paytm_lab.simulation.economy.rings import plan
+from paytm_lab.simulation.economy.world import World
+from paytm_lab.simulation.population import F64, I64
+
+USERS_MIN, USERS_MAX = 100, 10_000_000
+DAYS_MAX = 3_660
+RINGS_MAX = 1_000_000
+
+
+class Tuning(NamedTuple):
+    """What calibration turns until the mix comes out right. Rates are a user and day."""
+
+    peer: float = 1.16
+    merchant: float = 0.84
+    cash_out: float = 0.14
+    top_up_scale: float = 6.0
+
+
+UNTUNED = Tuning()
+
+
+@dataclass(frozen=True)
+class Economy:
+    """Users '1'..'N' with wallets, merchants 'merchant:1'.., and three accounts outside, for
+    ``days`` days from ``start_us`` (microseconds since 1970 UTC, a midnight).
+
+    ``merchants``: None is one for 20 users. ``target``: the profile to look like; ``calibrated``
+    finds the ``tuning`` for it. ``activity_sigma``: how unequal users' activity is (of a log-normal
+    law with mean 1). ``employed_share`` of the users have a salary; ``joining_share`` come later
+    than the first day. ``fraud``: rings by pattern; None makes as many of each as bring about
+    ``fraud_share`` of the payments, at least one. ``threshold_rupees``: what must be reported, and
+    what structuring stays below.
+
+    Raises InvalidSetting for values that make no economy.
+    """
+
+    users: int = 10_000
+    days: int = 30
+    merchants: int | None = None
+    target: Profile = UPI_LIKE
+    start_us: int = 1_767_225_600_000_000  # 2026-01-01T00:00:00Z
+    mean_contacts: float = 8.0
+    activity_sigma: float = 0.7
+    employed_share: float = 0.4
+    joining_share: float = 0.05
+    festivals: tuple[Festival, ...] = FESTIVALS
+    fraud: Mapping[str, int] | None = None
+    fraud_share: float = 0.003
+    threshold_rupees: float = 50_000.0
+    tuning: Tuning = UNTUNED
+
+    def __post_init__(self) -> None:
+        if self.merchants is None:
+            object.__setattr__(self, "merchants", max(10, _is_int(self.users) // 20))
+        for name, low, high in _WHOLE:
+            _require(name, _is_int(getattr(self, name)), low, high, "a whole number")
+        for name, lowest, highest in _REAL:
+            _require(name, _is_real(getattr(self, name)), lowest, highest, "a number")
+        for name, value in self.tuning._asdict().items():
+            _require(f"tuning.{name}", _is_real(value), 1e-6, 1e4, "a number")
+        for name, count in (self.fraud or {}).items():
+            if name not in PATTERNS[1:]:
+                raise InvalidSetting(
+                    f"{name!r:.40} is not a fraud pattern",
+                    remedy=f"Use some of {', '.join(PATTERNS[1:])}.",
+                )
+            _require(f"fraud[{name}]", _is_int(count), 0, RINGS_MAX, "a whole number")
+
+    @cached_property
+    def accounts(self) -> Accounts:
+        return Accounts(self.users, self.merchants or 0)
+
+    @property
+    def threshold_paise(self) -> int:
+        return round(self.threshold_rupees * 100)
+
+    @cached_property
+    def day_factors(self) -> F64:
+        """Payments by day relative to a usual one, shape (days,)."""
+        return day_factors(self.target, self.start_us, self.days, self.festivals)
+
+    @property
+    def payments_expected(self) -> float:
+        """Roughly: top-ups, salaries and fraud are estimates."""
+        ordinary = self.users * float(self.day_factors.sum())
+        drawn = ordinary * (self.tuning.peer + self.tuning.merchant + self.tuning.cash_out)
+        return drawn / (1 - self.target.mix["top_up"]) * (1 - self.joining_share / 2)
+
+    def rings(self) -> dict[str, int]:
+        """How many rings of each pattern there are."""
+        if self.fraud is not None:
+            return {name: self.fraud.get(name, 0) for name in PATTERNS[1:]}
+        by_share = round(self.payments_expected * self.fraud_share / ROWS_OF_ONE_EACH)
+        most = int(0.5 * (1 - self.joining_share) * self.users / MEMBERS_OF_ONE_EACH)
+        count = max(1, min(by_share, most)) if self.fraud_share else 0
+        return dict.fromkeys(PATTERNS[1:], count)
+
+    def world(self, seed: int) -> World:
+        """Its people under this seed, before any ring is cast."""
+        return World.draw(self, self._seed(seed))
+
+    def day_weights(self, seed: int) -> F64:
+        """Peer and merchant payments expected by day, relative: cycles times who has joined; shape
+        (days,).
+        """
+        world = World.draw(self, self._seed(seed))
+        plan(self, world, seed)
+        arrived = np.bincount(world.joins_day, world.activity, minlength=self.days)
+        return np.asarray(self.day_factors * np.cumsum(arrived)[: self.days])
+
+    def generate(
+        self, seed: int, progress: Callable[[int, int], object] | None = None
+    ) -> Iterator[EconomyBatch]:
+        """The payments, a day at a time, in order of time. The same settings and seed give the same
+        bytes (on one numpy version). ``progress`` is told (day, payments so far).
+        """
+        seed = self._seed(seed)
+        world = World.draw(self, seed)
+        rings = plan(self, world, seed)
+        balance_paise = np.zeros(self.accounts.count, dtype=np.int64)
+        balance_paise[: self.accounts.wallets] = world.opening_paise
+        line = 1
+        for day in range(self.days):
+            rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(4, day)))
+            rows, from_after, to_after = draw_day(self, world, rings, balance_paise, day, rng)
+            batch = EconomyBatch(
+                line, rows.at_us + self.start_us, rows.from_account, rows.to_account,
+                rows.amount_paise, rows.kind, rows.pattern, rows.ring, from_after, to_after,
+            )  # fmt: skip
+            line += len(batch)
+            if progress is not None:
+                progress(day + 1, line - 1)
+            if len(batch):
+                yield batch
+
+    def opening_paise(self, seed: int) -> I64:
+        """What every account holds at the start, shape (accounts.count,); 0 outside."""
+        world = World.draw(self, self._seed(seed))
+        plan(self, world, seed)  # new accounts of rings begin with nothing
+        return np.concatenate((world.opening_paise, np.zeros(3, dtype=np.int64)))
+
+    def digest(self, seed: int) -> str:
+        """16 hex digits that stand for this economy under this seed."""
+        text = msgspec.json.encode([asdict(self), self._seed(seed)])
+        return blake2b(text, digest_size=8).hexdigest()
+
+    def _seed(self, seed: int) -> int:
+        _require("seed", _is_int(seed), 0, 2**63 - 1, "a whole number")
+        return index(seed)
+
+
+_WHOLE = (
+    ("users", USERS_MIN, USERS_MAX),
+    ("days", 1, DAYS_MAX),
+    ("merchants", 10, USERS_MAX),
+    ("start_us", 0, 10**16),
+)
+_REAL = (
+    ("mean_contacts", 1, 1_000),
+    ("activity_sigma", 0, 3),
+    ("employed_share", 0, 1),
+    ("joining_share", 0, 0.9),
+    ("fraud_share", 0, 0.2),
+    ("threshold_rupees", 100, 1e9),
+)
+
+
+def _is_int(value: object) -> int:
+    """The number; -1 for what is no whole number."""
+    try:
+        return -1 if isinstance(value, bool) else index(value)  # type: ignore[arg-type]
+    except TypeError:
+        return -1
+
+
+def _is_real(value: object) -> float:
+    try:
+        return math.nan if isinstance(value, bool | str) else float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
+
+
+def _require(name: str, value: float, low: float, high: float, what: str) -> None:
+    if not low <= value <= high:
+        raise InvalidSetting(
+            f"{name} = {value!r:.40} cannot be used",
+            place="Economy",
+            remedy=f"Give {what} from {low:g} to {high:g}.",
+        )
