@@ -13,6 +13,7 @@ from paytm_lab.reporting.sweeps import Outcome
 from paytm_lab.web.palette import SERIES
 
 PANELS_MAX = 36
+TICKS_MAX = 6  # so few values are each marked on the x axis
 LINES_MAX = len(SERIES)
 _DASHES = ("solid", "dash", "dot")
 
@@ -65,7 +66,7 @@ def numeric_figures(outcomes: Sequence[Outcome]) -> tuple[list[str], list[str]]:
 
 
 def small_multiples(outcomes: Sequence[Outcome], profile: str) -> list[go.Figure]:
-    """At most PANELS_MAX panels; those of one figure share their y range, all share x.
+    """At most PANELS_MAX panels; those of one figure share their y range.
 
     Points that failed leave a gap. Empty where nothing varies or nothing was recorded.
     """
@@ -76,14 +77,13 @@ def small_multiples(outcomes: Sequence[Outcome], profile: str) -> list[go.Figure
     for outcome in outcomes:
         where = tuple(f"{name} {outcome.point.parameters[name]}" for name in axes.panel)
         panels.setdefault(where, []).append(outcome)
-    drawn = []
-    for name in numeric_figures(outcomes)[0]:
-        limits = _limits(outcomes, name)
-        for where, inside in panels.items():
-            drawn.append(_panel(name, where, inside, axes, limits, profile))
-            if len(drawn) == PANELS_MAX:
-                return drawn
-    return drawn
+    names = numeric_figures(outcomes)[0]
+    each = max(1, PANELS_MAX // max(1, len(names)))  # every figure is seen
+    return [
+        _panel(name, where, inside, axes, _limits(outcomes, name), profile)
+        for name in names[:PANELS_MAX]
+        for where, inside in list(panels.items())[:each]
+    ]
 
 
 def _panel(
@@ -98,7 +98,7 @@ def _panel(
     lines: dict[str, list[tuple[Any, float | None]]] = {}
     unit = ""
     for outcome in outcomes:
-        label = f"{_words(axes.line)} {outcome.point.parameters[axes.line]}" if axes.line else ""
+        label = str(outcome.point.parameters[axes.line]) if axes.line else ""
         value, its_unit = _value(outcome, name)
         unit = unit or its_unit
         x = outcome.point.parameters[axes.x]
@@ -118,12 +118,15 @@ def _panel(
         title=_words(name) + (f", {', '.join(map(_words, where))}" if where else ""),
         profile=profile,
         x=_words(axes.x) if numbers else "",
-        y=f"{_words(name)} ({unit})" if unit else _words(name),
+        y=unit or _words(name),
+        note=f"lines: {_words(axes.line)}" if axes.line else "",
         height=230,
         layout={} if numbers else {"barmode": "group"},
     )
     if not numbers:
         made.update_xaxes(title={"text": _words(axes.x)}, type="category")
+    elif len(found := sorted({pair[0] for pairs in lines.values() for pair in pairs})) <= TICKS_MAX:
+        made.update_xaxes(tickvals=found)
     made.update_yaxes(range=list(_range(limits, from_zero=not numbers)))
     return made
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from paytm_lab.reporting.grid import varying
 from paytm_lab.reporting.page import chart, page
 from paytm_lab.reporting.recording import shown
-from paytm_lab.reporting.sweep_charts import PANELS_MAX, axes_of, numeric_figures, small_multiples
+from paytm_lab.reporting.sweep_charts import axes_of, numeric_figures, small_multiples
 from paytm_lab.reporting.sweeps import Outcome, replace_file
 
 ERROR_CHARS_MAX = 4_000
@@ -115,13 +115,14 @@ def _panels(outcomes: Sequence[Outcome], profile: str) -> str:
         said.append("Nothing was recorded that could be drawn.")
     if constant and len(outcomes) > 1:
         said.append(f"The same at every point: {', '.join(constant).replace('_', ' ')}.")
-    if len(drawn) == PANELS_MAX:
-        said.append(f"Only the first {PANELS_MAX} panels are drawn; the table has all points.")
     axes = axes_of(outcomes)
     if drawn and axes and axes.panel:
         said.append("Panels of one figure have one scale.")
+        kinds = {tuple(o.point.parameters[name] for name in axes.panel) for o in outcomes}
+        if len(drawn) < len(changing) * len(kinds):
+            said.append(f"Only {len(drawn)} panels are drawn; the table has all points.")
     words = f"<p>{escape(' '.join(said))}</p>" if said else ""
-    return f'<h2>Side by side</h2>{words}<div class="grid">{"".join(parts)}</div>'
+    return f'<h2>Side by side</h2>{words}<div class="grid small">{"".join(parts)}</div>'
 
 
 def _table(outcomes: Sequence[Outcome], changed: Sequence[str]) -> str:
