@@ -25,6 +25,7 @@ from paytm_lab.core.errors import MissingPart, PaytmLabError
 from paytm_lab.ledger.audit.report import AuditReport
 from paytm_lab.reporting.sweeps import replace_file
 from paytm_lab.terminal import note, print_json, say
+from paytm_lab.verbs.abandoned import named_by_folder
 from paytm_lab.verbs.common import Common
 from paytm_lab.verbs.folders import only_one
 from paytm_lab.verbs.report import MARK, What, make_report
@@ -110,8 +111,7 @@ def _clean_up(folder: Path, common: Common) -> None:
         if (left / MARK).exists():
             if common.data is None:
                 settings = replace(common, data=left / "data").settings()
-                by_folder = settings.source("namespace") == "default"
-                if settings.profile == "servers" and by_folder:
+                if named_by_folder(settings):
                     with suppress(PaytmLabError):
                         wiring.remove(settings)
             shutil.rmtree(left, ignore_errors=True)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from paytm_lab import preflight, wiring
 from paytm_lab.config import Settings
-from paytm_lab.core.errors import InvalidSetting, NotebookFailed, PaytmLabError
+from paytm_lab.core.errors import InvalidSetting, NotebookFailed
 from paytm_lab.lab import Lab
 from paytm_lab.ledger.audit.report import AuditReport
 from paytm_lab.reporting import frames
@@ -23,13 +23,13 @@ from paytm_lab.reporting.recording import recorded
 from paytm_lab.reporting.results import RunResult
 from paytm_lab.reporting.site import RunData, build_report, next_steps
 from paytm_lab.terminal import bars, note, print_json, say
+from paytm_lab.verbs.abandoned import named_by_folder, remove_abandoned
 from paytm_lab.verbs.common import Common, Source, opened, run_source
 from paytm_lab.verbs.folders import marked
 from paytm_lab.verbs.measured import servers_measured
 
 MAIN_NOTEBOOKS = ("00", "01", "02", "03", "04")
 MARK = ".paytm-lab-report"
-TEMPORARY = "paytm_lab-"  # how the folders of labs begin that were given none
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +157,7 @@ def _removed_from_servers(settings: Settings, passing: bool) -> Iterator[bool]:
     """On servers nothing of a report's own lab may outlive the report, however it ends: nobody
     would look for it. In files it stays in the report's folder. Yields whether it is removed.
     """
-    removed = passing and _by_its_folder(settings)
+    removed = passing and named_by_folder(settings)
     if removed and wiring.stored_shards(settings) is not None:
         wiring.remove(settings)  # of a report that was killed
     try:
@@ -165,23 +165,6 @@ def _removed_from_servers(settings: Settings, passing: bool) -> Iterator[bool]:
     finally:
         if removed:
             wiring.remove(settings)
-
-
-def remove_abandoned(profile: str, folder: Path) -> None:
-    """On servers: a failing notebook's own lab, which it could not close."""
-    settings = Settings(profile=profile, data_dir=folder)
-    if _by_its_folder(settings) and folder.name.startswith(TEMPORARY):
-        try:
-            wiring.remove(settings)
-        except PaytmLabError as error:
-            note(f"the lab of {folder} stays on the servers: {error}", settings.quiet)
-
-
-def _by_its_folder(settings: Settings) -> bool:
-    """Whether a folder's lab has names of its own on servers; those that somebody gave are
-    theirs.
-    """
-    return settings.profile == "servers" and settings.source("namespace") == "default"
 
 
 def _page(lab: Lab, run: RunResult, verdict: Any) -> RunData:

@@ -38,7 +38,7 @@ def run_notebook(
     """
     from paytm_lab.reporting.export import read_notebook
     from paytm_lab.reporting.notebooks import execute
-    from paytm_lab.verbs.report import remove_abandoned
+    from paytm_lab.verbs.abandoned import remove_abandoned
 
     with tempfile.TemporaryDirectory(prefix="paytm-lab-point-") as folder:
         source, out = Path(folder) / f"{stem}.ipynb", Path(folder) / "out" / f"{stem}.ipynb"

@@ -119,7 +119,8 @@ def test_a_digest_follows_work_and_values_but_not_their_order() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["01", "01_routing", "01_routing.ipynb", "routing", "Routing", str(NOTEBOOKS / "01_routing.ipynb"),
+    ["01", "01_routing", "01_routing.ipynb", "routing", "Routing",
+     str(NOTEBOOKS / "01_routing.ipynb"),
      "where does a user live,  and who moves when a shard is added"],
 )  # fmt: skip
 def test_a_notebook_is_found_by_number_name_title_or_path(name: str) -> None:
