@@ -78,7 +78,8 @@ def sweep(common: Common, name: str, given: Sequence[str], how: How) -> int:
             for folder in ("points", "notebooks"):
                 shutil.rmtree(out / folder, ignore_errors=True)
         outcomes = _run(common, job, grid, out, how)
-        profile = "simulation" if name == SIMULATE else common.settings().profile
+        named = {str(point.parameters.get("profile", "simulation")) for point in grid}
+        profile = ", ".join(sorted(named))
         files = sweep_page.write_sweep(
             out, job.name, job.title, outcomes, profile=profile, command=command
         )
