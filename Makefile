@@ -59,8 +59,9 @@ check: env ## lint, format, types, import ranks
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-lab: env ## JupyterLab on the notebooks
-	$(BIN)/jupyter-lab --notebook-dir=notebooks $(ARGS)
+lab: env ## JupyterLab, open at the first notebook, with this environment's kernel
+	JUPYTER_PREFER_ENV_PATH=1 $(BIN)/jupyter-lab --ServerApp.root_dir=notebooks \
+		--LabApp.default_url=/lab/tree/00_start_here.ipynb $(ARGS)
 
 load: env ## services and Locust together, with its page; afterwards the audit's verdict
 	@$(BIN)/paytm-lab load $(ARGS)

@@ -5,11 +5,11 @@ The same verbs serve people and CI.
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from paytm_lab.cli_report import report, sweep
 from paytm_lab.cli_serve import load, serve
 from paytm_lab.cli_simulate import simulate
 from paytm_lab.cli_stack import stack
@@ -29,6 +29,8 @@ from paytm_lab.options import (
     Transfers,
     Users,
     Zipf,
+    common_of,
+    source_of,
 )
 from paytm_lab.terminal import errors_in_words
 
@@ -47,38 +49,6 @@ app = typer.Typer(
         " 3 a needed part is missing or down, 4 the verdict is unknown."
     ),
 )
-
-
-def _common(
-    profile: str | None,
-    data: Path | None,
-    seed: int | None,
-    shards: int | None,
-    quiet: bool,
-    as_json: bool,
-) -> Any:
-    from paytm_lab.verbs.common import Common
-
-    return Common(profile, data, seed, shards, quiet or as_json, as_json).as_set()
-
-
-def _source(
-    users: int,
-    payments: int,
-    zipf_s: float,
-    share: float | None,
-    transfers: str | None,
-    mapping: str | None,
-    opening: str | None,
-) -> Any:
-    from paytm_lab.core.errors import InvalidSetting
-    from paytm_lab.verbs.common import Source
-
-    if transfers is None and (mapping or opening):
-        raise InvalidSetting(
-            "--map and --opening-balance go with --transfers", remedy="Name the file too."
-        )
-    return Source(users, payments, zipf_s, share, transfers, mapping, opening)
 
 
 @app.command()
@@ -130,60 +100,14 @@ def run(
     from paytm_lab.verbs import run as verb
 
     with errors_in_words(as_json):
-        common = _common(profile, data, seed, shards, quiet, as_json)
-        source = _source(
+        common = common_of(profile, data, seed, shards, quiet, as_json)
+        source = source_of(
             users, payments, zipf_s, cross_shard_share, transfers, mapping, opening_balance
         )
         code = verb.run(
             common, source, in_flight=in_flight, deterministic=deterministic, fraud_gate=fraud_gate,
             ack_fd=ack_fd, crash_at=crash_at, relay=not no_relay, consumers=not no_consumers,
         )  # fmt: skip
-    raise SystemExit(code)
-
-
-@app.command()
-def report(
-    users: Users = 10_000,
-    payments: Payments = 50_000,
-    zipf_s: Zipf = 0.99,
-    cross_shard_share: Share = None,
-    transfers: Transfers = None,
-    mapping: Mapping = None,
-    opening_balance: Opening = None,
-    in_flight: InFlight = 256,
-    every_notebook: Annotated[
-        bool, typer.Option("--all", help="All notebooks, not only 00 to 04.")
-    ] = False,
-    out: Annotated[
-        Path, typer.Option(help="Folder of the site; an earlier report there is replaced.")
-    ] = Path("build/report"),
-    notebooks: Annotated[Path, typer.Option(help="Folder of the notebooks.")] = Path("notebooks"),
-    profile: Profile = None,
-    data: Data = None,
-    seed: Seed = None,
-    shards: Shards = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
-    """Payments in, audited ledger and report out: one linked site that opens without a network.
-
-    Without --data the lab is a fresh one inside the report's folder.
-    """
-    from paytm_lab.verbs import report as verb
-
-    with errors_in_words(as_json):
-        common = _common(profile, data, seed, shards, quiet, as_json)
-        source = _source(
-            users, payments, zipf_s, cross_shard_share, transfers, mapping, opening_balance
-        )
-        code = verb.report(
-            common,
-            source,
-            out=out,
-            every_notebook=every_notebook,
-            notebooks=notebooks,
-            in_flight=in_flight,
-        )
     raise SystemExit(code)
 
 
@@ -204,7 +128,7 @@ def audit(
     from paytm_lab.verbs import run as verb
 
     with errors_in_words(as_json):
-        code = verb.audit(_common(profile, data, None, None, quiet, as_json), mode)
+        code = verb.audit(common_of(profile, data, None, None, quiet, as_json), mode)
     raise SystemExit(code)
 
 
@@ -216,7 +140,7 @@ def replay(
     from paytm_lab.verbs import run as verb
 
     with errors_in_words(as_json):
-        code = verb.replay(_common(profile, data, None, None, quiet, as_json))
+        code = verb.replay(common_of(profile, data, None, None, quiet, as_json))
     raise SystemExit(code)
 
 
@@ -232,7 +156,7 @@ def trace(
     from paytm_lab.verbs import run as verb
 
     with errors_in_words(as_json):
-        code = verb.trace(_common(profile, data, None, None, quiet, as_json), payment_id)
+        code = verb.trace(common_of(profile, data, None, None, quiet, as_json), payment_id)
     raise SystemExit(code)
 
 
@@ -251,7 +175,7 @@ def relay(
     from paytm_lab.verbs import run as verb
 
     with errors_in_words(as_json):
-        common = _common(profile, data, None, None, quiet, as_json)
+        common = common_of(profile, data, None, None, quiet, as_json)
         code = verb.relay(common, until_drained, crash_at)
     raise SystemExit(code)
 
@@ -277,7 +201,7 @@ def consume(
     from paytm_lab.verbs import run as verb
 
     with errors_in_words(as_json):
-        common = _common(profile, data, None, None, quiet, as_json)
+        common = common_of(profile, data, None, None, quiet, as_json)
         code = verb.consume(common, tuple(names or ()), until_drained, crash_at)
     raise SystemExit(code)
 
@@ -314,7 +238,7 @@ def fault(
     from paytm_lab.verbs import fault as verb
 
     with errors_in_words(as_json):
-        common = _common(profile, data, seed, None, quiet, as_json)
+        common = common_of(profile, data, seed, None, quiet, as_json)
         code = verb.fault(common, target, kind, seconds)
     raise SystemExit(code)
 
@@ -340,7 +264,7 @@ def bench(
     from paytm_lab.verbs import bench as verb
 
     with errors_in_words(as_json):
-        code = verb.bench(_common(profile, data, None, None, quiet, as_json), name, quick)
+        code = verb.bench(common_of(profile, data, None, None, quiet, as_json), name, quick)
     raise SystemExit(code)
 
 
@@ -355,6 +279,8 @@ def config(profile: Profile = None, data: Data = None, as_json: Json = False) ->
     raise SystemExit(code)
 
 
+app.command()(report)
+app.command()(sweep)
 app.command()(serve)
 app.command()(load)
 app.add_typer(simulate)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -70,3 +70,37 @@ CrashAt = Annotated[str | None, typer.Option(hidden=True, metavar="POINT[:N][@AC
 InFlight = Annotated[
     int, typer.Option(min=1, max=1_000_000, help="Payments that wait for their answer at a time.")
 ]
+
+
+def common_of(
+    profile: str | None,
+    data: Path | None,
+    seed: int | None,
+    shards: int | None,
+    quiet: bool,
+    as_json: bool,
+) -> Any:
+    """The common options as a verb takes them; ``--json`` implies quiet, and so may a setting."""
+    from paytm_lab.verbs.common import Common
+
+    return Common(profile, data, seed, shards, quiet or as_json, as_json).as_set()
+
+
+def source_of(
+    users: int,
+    payments: int,
+    zipf_s: float,
+    share: float | None,
+    transfers: str | None,
+    mapping: str | None,
+    opening: str | None,
+) -> Any:
+    """Where a run's payments come from."""
+    from paytm_lab.core.errors import InvalidSetting
+    from paytm_lab.verbs.common import Source
+
+    if transfers is None and (mapping or opening):
+        raise InvalidSetting(
+            "--map and --opening-balance go with --transfers", remedy="Name the file too."
+        )
+    return Source(users, payments, zipf_s, share, transfers, mapping, opening)

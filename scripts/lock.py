@@ -1,5 +1,8 @@
 """Writes requirements.lock from pyproject.toml, and environment.yml from requirements.lock.
 
+Binder would take the Dockerfile in the root before anything else there, but looks into `binder/`
+alone where that exists. So environment.yml lies there again, beside what installs the lab.
+
 usage: .venv/bin/python scripts/lock.py [--upgrade]
 """
 
@@ -13,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "requirements.lock"
-CONDA = ROOT / "environment.yml"
+CONDA = (ROOT / "environment.yml", ROOT / "binder" / "environment.yml")
 CONDA_HEAD = """\
 # Made by `make lock` from requirements.lock; do not edit.
 #   conda env create -f environment.yml && conda activate paytm-lab
@@ -54,7 +57,8 @@ def main(arguments: list[str]) -> int:
     ]  # fmt: skip
     done = subprocess.run(command, cwd=ROOT, env=environment, check=False)
     if done.returncode == 0:
-        CONDA.write_text(conda_environment(LOCK.read_text()))
+        for path in CONDA:
+            path.write_text(conda_environment(LOCK.read_text()))
     return done.returncode
 
 

@@ -74,13 +74,15 @@ def execute(
     timeout_s: float = 300.0,
     progress: Progress = no_progress,
     abandoned: Abandoned = no_matter,
+    runs_in: Path | None = None,
 ) -> Path:
     """Run ``notebook`` with ``parameters`` and write it, with outputs, to ``out``.
 
-    ``timeout_s`` bounds each cell. ``progress(name, cells done, cells in all)`` is called after
-    each cell, ``abandoned(folder)`` after the kernel's end for each temporary folder that it did
-    not remove: an open lab's, when a cell failed. InvalidSetting: a parameter that the notebook
-    does not have, or of another type than its default. MalformedFile: no notebook, no cell tagged
+    It runs in its own folder, or in ``runs_in``. ``timeout_s`` bounds each cell.
+    ``progress(name, cells done, cells in all)`` is called after each cell, ``abandoned(folder)``
+    after the kernel's end for each temporary folder that it did not remove: an open lab's, when a
+    cell failed. InvalidSetting: a parameter that the notebook does not have, or of another type
+    than its default. MalformedFile: no notebook, no cell tagged
     ``parameters``, or one that is not literals only. NotebookFailed: a cell raised or took too
     long; ``out`` then holds the outputs up to there.
     """
@@ -88,11 +90,12 @@ def execute(
     given = dict(parameters or {})
     check_parameters(notebook.name, known_parameters(nb, notebook.name), given)
     out.parent.mkdir(parents=True, exist_ok=True)
+    where = (runs_in or notebook.parent).resolve()
     for attempt in range(1, KERNEL_STARTS_MAX + 1):
         watch = _Watch(notebook.stem, progress)
         try:
             with _kernel_folder() as folder, _temporary_folder(abandoned) as temporary:
-                _run(notebook, out, given, watch, (folder, temporary), timeout_s)
+                _run(notebook, out, given, watch, (where, folder, temporary), timeout_s)
             return out
         except PapermillExecutionError as error:
             raise _failed(notebook, out, error.source, error.ename, error.evalue) from None
@@ -294,9 +297,10 @@ def _run(
     out: Path,
     given: dict[str, Any],
     watch: _Watch,
-    folders: tuple[Path, Path],
+    folders: tuple[Path, Path, Path],
     timeout_s: float,
 ) -> None:
+    where, *kernels = folders
     with _registering:
         papermill_engines.register(_ENGINE, _Engine)
         # Its words about a failing cell come as our exception; without a handler they go to stderr.
@@ -313,8 +317,8 @@ def _run(
         start_timeout=120,
         execution_timeout=max(1, round(timeout_s)),
         watch=watch,
-        kernel_manager_class=_kernel_manager(*folders),
-        resources={"metadata": {"path": str(notebook.resolve().parent)}},
+        kernel_manager_class=_kernel_manager(*kernels),
+        resources={"metadata": {"path": str(where)}},
     )
 
 

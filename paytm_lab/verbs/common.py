@@ -44,6 +44,12 @@ class Common:
         """Quiet, too, where the settings say so."""
         return self if self.quiet else replace(self, quiet=self.settings().quiet)
 
+    def parameters(self) -> dict[str, Any]:
+        """The options that a notebook takes as parameters, as far as they were given."""
+        data = None if self.data is None else str(self.data.resolve())
+        given = {"data": data, "profile": self.profile, "seed": self.seed}
+        return {name: value for name, value in given.items() if value is not None}
+
 
 @dataclass(frozen=True)
 class Source:

@@ -2,76 +2,154 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from paytm_lab import preflight, wiring
 from paytm_lab.config import Settings
-from paytm_lab.core.errors import BadInput, MissingPart, PaytmLabError
+from paytm_lab.core.errors import InvalidSetting, NotebookFailed
 from paytm_lab.lab import Lab
+from paytm_lab.ledger.audit.report import AuditReport
 from paytm_lab.reporting import frames
+from paytm_lab.reporting.catalog import find_notebook, notebooks_in
+from paytm_lab.reporting.export import export_notebook, read_notebook
+from paytm_lab.reporting.grid import assignments, single_values
+from paytm_lab.reporting.notebooks import execute, known_parameters
+from paytm_lab.reporting.recording import recorded
 from paytm_lab.reporting.results import RunResult
 from paytm_lab.reporting.site import RunData, build_report, next_steps
 from paytm_lab.terminal import bars, note, print_json, say
+from paytm_lab.verbs.abandoned import named_by_folder, remove_abandoned
 from paytm_lab.verbs.common import Common, Source, opened, run_source
+from paytm_lab.verbs.folders import marked
 from paytm_lab.verbs.measured import servers_measured
 
 MAIN_NOTEBOOKS = ("00", "01", "02", "03", "04")
 MARK = ".paytm-lab-report"
-TEMPORARY = "paytm_lab-"  # how the folders of labs begin that were given none
 
 
-def report(
-    common: Common,
-    source: Source,
-    *,
-    out: Path,
-    every_notebook: bool,
-    notebooks: Path,
-    in_flight: int,
-) -> int:
+@dataclass(frozen=True, slots=True)
+class What:
+    """What a report is made of: a run of these payments, and which notebooks on it."""
+
+    source: Source
+    every_notebook: bool = False
+    notebooks: Path = Path("notebooks")
+    in_flight: int = 256
+
+
+class Made(NamedTuple):
+    """A report that was written. ``removed``: its lab was, from the servers."""
+
+    page: Path
+    run: RunResult
+    audit: AuditReport
+    removed: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        audit = self.audit.to_dict()
+        return {"report": str(self.page), "run": self.run.to_dict(), "audit": audit}
+
+
+def report(common: Common, what: What, out: Path) -> int:
     """Run, audit, execute the notebooks on the run's data, write ``out/index.html``."""
-    chosen = _notebooks(notebooks, every_notebook)
+    made = make_report(common, what, out)
+    if common.as_json:
+        print_json(made.to_dict())
+    else:
+        say(str(made.run))
+        say(f"money verdict: {made.audit.verdict}")
+        say(f"report: {made.page}")
+        if made.removed:
+            note("its lab was removed from the servers; one given by --data stays", common.quiet)
+        note("look at it: open the file in a browser", common.quiet)
+        hints = " | ".join(how for _, how in next_steps(made.run.profile)[:3])
+        note(f"next: {hints}", common.quiet)
+    return made.audit.exit_code
+
+
+def make_report(
+    common: Common, what: What, out: Path, audited: Callable[[AuditReport], object] = lambda _: None
+) -> Made:
+    """Replace the report in ``out``. ``audited`` hears the verdict before the notebooks run; one
+    that fails raises NotebookFailed after the site is written.
+    """
+    found = notebooks_in(what.notebooks)
+    chosen = [p for p in found if what.every_notebook or p.name[:2] in MAIN_NOTEBOOKS]
     passing = common.data is None
     if passing:
         common = replace(common, data=out / "data")
     settings = common.settings()
     preflight.require(settings)  # before an earlier report is removed
-    try:
-        _clear(out)
-        _mark(out)
-    except OSError as error:
-        raise MissingPart(
-            f"the report cannot be written into {out} ({error.strerror})",
-            remedy="Give another folder with --out.",
-        ) from error
-    with _removed_from_servers(settings, passing) as removed:
+    with (
+        marked(out, MARK, "report", anew=True),
+        _removed_from_servers(settings, passing) as removed,
+    ):
         with opened(common) as lab:
-            run = run_source(lab, source, common, "report", in_flight=in_flight)
+            run = run_source(lab, what.source, common, "report", in_flight=what.in_flight)
             verdict = lab.audit()
+            audited(verdict)
             page = _page(lab, run, frames.verdict_frame(verdict.checks))
         with bars(common.quiet) as progress:
             written = build_report(
                 lab.data, page, out, chosen, progress=progress.set,
-                abandoned=partial(_abandoned, settings),
+                abandoned=partial(remove_abandoned, settings.profile),
             )  # fmt: skip
+    return Made(written.index, run, verdict, removed)
+
+
+def one_notebook(
+    common: Common, name: str, given: Sequence[str], notebooks: Path, out: Path
+) -> int:
+    """One notebook with its parameters, without a run, as a page in ``out``. 1 where it failed; the
+    page then shows where.
+    """
+    path = find_notebook(notebooks, name)
+    known = known_parameters(read_notebook(path), path.name)
+    parameters = with_options(path.name, known, common, assignments(given))
+    if "profile" in known:
+        preflight.require(common.settings())
+    executed, page = out / "notebooks" / path.name, out / f"{path.stem}.html"
+    failure = None
+    with marked(out, MARK, "report"), bars(common.quiet) as progress:
+        try:
+            execute(
+                path, executed, parameters, progress=progress.set,
+                abandoned=partial(remove_abandoned, str(parameters.get("profile", "embedded"))),
+            )  # fmt: skip
+        except NotebookFailed as error:
+            failure = error
+        if executed.exists():
+            export_notebook(executed, page)
+    if failure is not None:
+        raise failure
+    figures = recorded(read_notebook(executed), path.name)
     if common.as_json:
-        print_json({"report": str(written.index), "run": run.to_dict(), "audit": verdict.to_dict()})
+        values = {figure.name: figure.value for figure in figures}
+        print_json({"notebook": path.stem, "parameters": parameters, "page": str(page),
+                    "figures": values})  # fmt: skip
     else:
-        say(str(run))
-        say(f"money verdict: {verdict.verdict}")
-        say(f"report: {written.index}")
-        if removed:
-            note("its lab was removed from the servers; one given by --data stays", common.quiet)
-        note("look at it: open the file in a browser", common.quiet)
-        hints = " | ".join(how for _, how in next_steps(run.profile)[:3])
-        note(f"next: {hints}", common.quiet)
-    return verdict.exit_code
+        for figure in figures:
+            say(str(figure))
+        say(f"page: {page}")
+    return 0
+
+
+def with_options(
+    name: str, known: Mapping[str, Any], common: Common, given: Mapping[str, str]
+) -> dict[str, Any]:
+    """The given parameters, and those that --seed, --profile and --data set."""
+    parameters = single_values(name, known, given)
+    for option, value in common.parameters().items():
+        if option in parameters or option not in known:
+            why = "is given by -p, too" if option in parameters else f"is no parameter of {name}"
+            raise InvalidSetting(f"--{option} {why}", remedy=f"Leave out --{option}.")
+        parameters[option] = value
+    return parameters
 
 
 @contextmanager
@@ -79,7 +157,7 @@ def _removed_from_servers(settings: Settings, passing: bool) -> Iterator[bool]:
     """On servers nothing of a report's own lab may outlive the report, however it ends: nobody
     would look for it. In files it stays in the report's folder. Yields whether it is removed.
     """
-    removed = passing and _by_its_folder(settings)
+    removed = passing and named_by_folder(settings)
     if removed and wiring.stored_shards(settings) is not None:
         wiring.remove(settings)  # of a report that was killed
     try:
@@ -87,22 +165,6 @@ def _removed_from_servers(settings: Settings, passing: bool) -> Iterator[bool]:
     finally:
         if removed:
             wiring.remove(settings)
-
-
-def _abandoned(settings: Settings, folder: Path) -> None:
-    """A failing notebook's own lab, which it could not close."""
-    if _by_its_folder(settings) and folder.name.startswith(TEMPORARY):
-        try:
-            wiring.remove(Settings(profile=settings.profile, data_dir=folder))
-        except PaytmLabError as error:
-            note(f"the lab of {folder} stays on the servers: {error}", settings.quiet)
-
-
-def _by_its_folder(settings: Settings) -> bool:
-    """Whether a folder's lab has names of its own on servers; those that somebody gave are
-    theirs.
-    """
-    return settings.profile == "servers" and settings.source("namespace") == "default"
 
 
 def _page(lab: Lab, run: RunResult, verdict: Any) -> RunData:
@@ -120,33 +182,4 @@ def _page(lab: Lab, run: RunResult, verdict: Any) -> RunData:
         review_threshold=lab.system.scorer.settings.review_score,
         facts={name.replace("_", " "): str(value) for name, value in run.notes.items()}
         | servers_measured(lab),
-    )
-
-
-def _notebooks(folder: Path, every: bool) -> list[Path]:
-    found = sorted(folder.glob("[0-9][0-9]_*.ipynb"))
-    chosen = found if every else [path for path in found if path.name[:2] in MAIN_NOTEBOOKS]
-    if not chosen:
-        raise MissingPart(
-            f"there are no notebooks in {folder}",
-            remedy="Run it in the project's folder, or give --notebooks.",
-        )
-    return chosen
-
-
-def _clear(out: Path) -> None:
-    """An earlier report is replaced; a folder that holds anything else is left alone."""
-    if not out.exists():
-        return
-    if not out.is_dir() or (any(out.iterdir()) and not (out / MARK).exists()):
-        raise BadInput(
-            f"{out} exists and is no report of this lab", remedy="Give another folder with --out."
-        )
-    shutil.rmtree(out)
-
-
-def _mark(out: Path) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    (out / MARK).write_text(
-        "made by paytm-lab report; replaced by the next one\n", encoding="utf-8"
     )

@@ -54,7 +54,8 @@ def test_every_shown_command_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     for server in ("MYSQL_SERVERS", "REDIS_SERVER", "ZOOKEEPER_SERVERS"):  # whatever runs here
         monkeypatch.setenv(f"PAYTM_LAB_{server}", "127.0.0.1:1")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    (tmp_path / "tests").symlink_to(ROOT / "tests")  # the files that commands name
+    for folder in ("tests", "notebooks"):  # the files that commands name
+        (tmp_path / folder).symlink_to(ROOT / folder)
     ran = 0
     for command in commands():
         if command in RUN_BY_CI:

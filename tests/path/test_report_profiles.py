@@ -18,7 +18,7 @@ from paytm_lab.config import PREFIX, Settings
 from paytm_lab.core.errors import NotebookFailed
 from paytm_lab.reporting.export import read_notebook
 from paytm_lab.verbs.common import Common, Source
-from paytm_lab.verbs.report import report
+from paytm_lab.verbs.report import What, report
 from paytm_lab.wiring import stored_shards
 from tests import servers
 
@@ -37,11 +37,8 @@ def make_report(profile: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     def make(notebooks: Path) -> int:
         return report(
             Common(profile=profile, seed=7, quiet=True),
-            Source(users=60, payments=300),
-            out=tmp_path / "report",
-            every_notebook=False,
-            notebooks=notebooks,
-            in_flight=64,
+            What(Source(users=60, payments=300), notebooks=notebooks, in_flight=64),
+            tmp_path / "report",
         )
 
     return make
