@@ -243,7 +243,7 @@ def step_bank(
 def run_bank(
     lab: Any, seconds: float = 3.0, bank: Bank = JEPSEN, readers: Sequence[str] = (AS_OF, NAIVE)
 ) -> list[Read]:
-    """The test on a lab with threads, for so long: transfers are posted all the time, and the readers
+    """The test on a lab with threads, for so long: transfers are posted all along, and the readers
     take turns. ``at`` of a read is when it ended, in seconds.
     """
     found = [(name, reader_named(name)) for name in readers]
