@@ -149,7 +149,7 @@ def bank_totals(
     """The total that each read of the bank test saw, a line a reader, against what is there. Takes
     ``simulation.bank_test.Read`` records; ``x`` names the unit of their ``at``.
     """  # fmt: skip
-    title = "The bank test"
+    title = "Bank test"
     frame = pd.DataFrame(
         [(read.reader, read.at, read.total_paise) for read in reads],
         columns=["reader", "at", "total_paise"],
@@ -161,7 +161,7 @@ def bank_totals(
         frame.groupby("reader", sort=False), _READER_COLOR, strict=False
     ):
         off = int((part["total_paise"] != total_paise).sum())
-        said.append(f"{reader} {count(off)} of {count(len(part))} reads are wrong")
+        said.append(f"{count(off)} of {count(len(part))} {reader}")
         traces.append(
             line(
                 part["at"],
@@ -175,7 +175,7 @@ def bank_totals(
         )
     fig = figure(
         traces,
-        title=f"{title}: " + "; ".join(said),
+        title=f"{title}, reads with a wrong sum: " + ", ".join(said),
         profile=profile,
         x=x,
         y="sum of all accounts (₹)",
