@@ -79,7 +79,7 @@ def _words(step: Any) -> str:
 
 def _ending(history: Any) -> str:
     if history.outcome == "lost":
-        return f"{rupees(history.lost_paise)} of what was committed are gone"
+        return f"{rupees(history.lost_paise)} that was committed is gone"
     if history.outcome == "aborted":
         return "nothing is lost, one client has to try again"
     return "nothing is lost, one client waited" if history.waited else "nothing is lost"
@@ -109,7 +109,9 @@ def order_outcomes(
             textposition="inside",
             insidetextanchor="middle",
             insidetextfont={"color": "#ffffff"},
-            marker={"pattern": {"shape": shape, "size": 6, "solidity": 0.2}},
+            marker={
+                "pattern": {"shape": shape, "size": 8, "solidity": 0.12, "fillmode": "overlay"}
+            },
         )
         for outcome, color, shape in OUTCOME_LOOK
     ]
