@@ -176,8 +176,9 @@ def money_line(run: Any, *, profile: str = "embedded") -> go.Figure:
     money = run.money
     if money.empty:
         return sentence("Nobody has looked yet.", title=title, profile=profile)
-    known = money["difference_paise"].notna()
-    worst = float(money["difference_paise"].abs().max()) if known.any() else 0.0
+    books = money[money["asked"] > 0]
+    known = books["difference_paise"].notna()
+    worst = float(books["difference_paise"].abs().max()) if known.any() else 0.0
     traces = [
         line(
             money["at_s"],
@@ -187,8 +188,8 @@ def money_line(run: Any, *, profile: str = "embedded") -> go.Figure:
             line={"shape": "hv"},
         ),
         line(
-            money["at_s"],
-            money["difference_paise"] / 100,
+            books["at_s"],
+            books["difference_paise"] / 100,
             name="users + under way - funded (₹)",
             color=GREEN if worst == 0 else RED,
             mode="lines+markers",

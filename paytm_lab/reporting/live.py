@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
@@ -13,15 +14,19 @@ from paytm_lab.reporting.widgets import PLOTLY_MIME
 
 
 class LiveFigure:
-    """``show`` the first time displays, later it replaces. What stays is the last figure, also in a
-    recorded notebook; no widget and no front end of our own is needed.
+    """Called with what was seen so far, it shows ``draw(seen, ...)``: the first time it displays,
+    later it replaces. What stays is the last figure, also in a recorded notebook; it needs no
+    widget and no front end of its own.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, draw: Callable[..., go.Figure], **options: Any) -> None:
+        self._draw = draw
+        self._options = options
         self._id = uuid4().hex
         self._shown = False
 
-    def show(self, figure: go.Figure) -> None:
+    def __call__(self, seen: Any) -> None:
+        figure = self._draw(seen, **self._options)
         bundle = {PLOTLY_MIME: json.loads(figure.to_json()), "text/plain": "a live figure"}
         say: Any = update_display if self._shown else display
         say(bundle, raw=True, display_id=self._id)

@@ -32,6 +32,7 @@ OPENING_PAISE = 10_000_00
 BEFORE_S, BETWEEN_S, DEAD_S = 1.0, 0.8, 0.4
 LOOK_EVERY_S = 0.25
 CLOSE_WAIT_S = 0.2
+BOOKS_PAUSE = 3.0  # after a look into the books, so many times as long as it took: none of the load
 RECOVERY_PATIENCE_S = 30.0
 CRASH_PATIENCE_S = 10.0
 CAUGHT = (PENDING, UNKNOWN, NO_ANSWER)
@@ -93,11 +94,12 @@ class Audited(NamedTuple):
 class FaultRun:
     """What was seen so far.
 
-    ``payments``: see ``FaultLoad.frame``. ``money``: one row a look: ``at_s``, ``pending`` (payments
-    under way on the shards that answer), ``difference_paise`` of the books as of a closed stamp
-    (nan where none could be closed). ``caught``: one row a payment whose caller did not hear how it
-    ended; ``fault`` caught it, ``ended`` is what the ledger says. ``logged``: the lab's own
-    warnings. ``open_since``: the fault that is set now, and since when.
+    ``payments``: see ``FaultLoad.frame``. ``money``: one row a look: ``at_s``, ``pending``
+    (payments under way on the shards that answer), ``asked`` (whether it looked into the books),
+    ``difference_paise`` of the books as of a closed stamp (nan where none could be closed).
+    ``caught``: one row a payment whose caller did not hear how it ended; ``fault`` caught it,
+    ``ended`` is what the ledger says. ``logged``: the lab's own warnings. ``open_since``: the fault
+    that is set now, and since when.
     """
 
     windows: list[Window] = field(default_factory=list)
@@ -181,6 +183,7 @@ class _Watcher:
         self._load = load
         self._on_look = on_look
         self._looks: list[dict[str, float]] = []
+        self._books_due_s = 0.0
         self._marks = queries.payment_marks(lab.system.databases)
         self.seen = FaultRun()
 
@@ -255,7 +258,7 @@ class _Watcher:
 
     def _money(self) -> dict[str, float]:
         """As of a stamp closed for it, which a shard that is away, or slow, may prevent."""
-        nothing = {"pending": np.nan, "difference_paise": np.nan}
+        nothing = {"pending": np.nan, "asked": 1.0, "difference_paise": np.nan}
         if self._lab.crashed_at:
             return nothing
         system = self._lab.system
