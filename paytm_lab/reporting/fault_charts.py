@@ -116,8 +116,10 @@ def _shade(fig: go.Figure, run: Any, end_s: float) -> None:
              "layer": "below"}
         )  # fmt: skip
         notes.append(
-            {"x": begin_s, "y": 1, "xref": "x", "yref": "paper", "xanchor": "left",
-             "yanchor": "top", "text": name.replace("process ", ""), "showarrow": False,
+            {"x": begin_s, "y": 1, "xref": "x", "yref": "paper",
+             "xanchor": "left" if begin_s < 0.7 * end_s else "right",
+             "yanchor": "top", "yshift": -16 * (number % 2), "showarrow": False,
+             "text": name.replace("process ", ""),
              "font": {"size": 11.5, "color": INK}, "bgcolor": "rgba(255,255,255,.75)"}
         )  # fmt: skip
     fig.update_layout(shapes=shapes, annotations=notes)
@@ -218,31 +220,37 @@ def crash_story(steps: pd.DataFrame, *, profile: str = "embedded") -> go.Figure:
         return sentence("Nothing moved.", title=title, profile=profile)
     killed = float(steps.loc[steps["after_recovery"], "step"].min()) - 0.5
     traces = [
-        line(
+        bars(
             steps["step"],
             steps[column] / 100,
             name=name,
             color=color,
-            mode="lines+markers",
-            line={"shape": "hv"},
-            text=steps["what"],
-            hovertemplate="%{text}: ₹%{y:,.2f}<extra>" + name + "</extra>",
+            marker={"pattern": {"shape": shape, "size": 6, "fillmode": "overlay"}},
+            hovertext=steps["what"],
+            hovertemplate="%{hovertext}: ₹%{y:,.2f}<extra>" + name + "</extra>",
         )
-        for column, name, color in (
-            ("sender_paise", "with the sender", BLUE),
-            ("in_transit_paise", "on its way", ORANGE),
-            ("receiver_paise", "with the receiver", GREEN),
+        for column, name, color, shape in (
+            ("sender_paise", "with the sender", BLUE, ""),
+            ("in_transit_paise", "under way", ORANGE, "/"),
+            ("receiver_paise", "with the receiver", GREEN, ""),
         )
     ]
     fig = figure(
         traces,
         title=f"{title}: killed at {steps.attrs['point']}, in the end {steps.attrs['ended']}",
         profile=profile,
-        x="step (number)",
-        y="of the payment's money (₹)",
-        note="dashed: the process dies, and is opened again",
+        x="step",
+        y="the payment's money (₹)",
+        note="dashed: the process is opened again",
+        layout={"barmode": "stack"},
     )
     if np.isfinite(killed):
         fig.add_vline(x=killed, line={"color": RED, "dash": "dash", "width": 1.5})
-    fig.update_xaxes(dtick=1, range=[-0.3, float(steps["step"].max()) + 0.3])
+    names = [_short(what) for what in steps["what"]]
+    fig.update_xaxes(tickvals=steps["step"], ticktext=names)
     return fig
+
+
+def _short(what: str) -> str:
+    """'writer of shard 1 handled 1' -> two short lines."""
+    return what.split(" handled")[0].replace("writer of ", "writer of<br>")

@@ -197,7 +197,13 @@ def reader_named(name: str) -> Callable[[Any, Between], tuple[Mapping[str, int],
 
 
 def open_bank(lab: Any, bank: Bank = JEPSEN) -> None:
-    """The bank's accounts, and nobody else's. BadInput where the lab has other users."""
+    """The bank's accounts, and nobody else's. BadInput where the lab has other users, or where the
+    bank has nobody to pay or nothing to pay with.
+    """
+    if bank.accounts < 2 or min(bank.total_rupees, bank.rupees_max, bank.in_flight) < 1:
+        raise BadInput(
+            f"{bank} is no bank", remedy="Take two accounts or more, and positive numbers."
+        )
     lab.open_accounts(bank.openings())
     strange = lab.balances().keys() - set(bank.users)
     if strange or sum(lab.balances().values()) != bank.total_paise:

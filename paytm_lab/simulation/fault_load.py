@@ -71,8 +71,22 @@ class FaultLoad:
         while not self._stop.wait(max(0.0, number / self._offered_per_s - self.now_s())):
             number += 1
             sender, receiver = (str(n + 1) for n in self._rng.sample(range(self._users), 2))
-            paise = self._rng.randrange(100, 100 * RUPEES_MAX)
-            self._pay(PaymentRequest(sender, receiver, paise))
+            self._pay(PaymentRequest(sender, receiver, self._paise()))
+
+    def burst(self, shard: int, payments: int) -> None:
+        """So many payments at once from other shards to this one, beside the steady load."""
+        router = self._lab.system.router
+        there: dict[bool, list[str]] = {True: [], False: []}
+        for user in map(str, range(1, self._users + 1)):
+            there[router.locate(user)[1] == shard].append(user)
+        if not there[True] or not there[False]:
+            return
+        pick = random.Random(self._lab.seed).choice
+        for _ in range(payments):
+            self._pay(PaymentRequest(pick(there[False]), pick(there[True]), self._paise()))
+
+    def _paise(self) -> int:
+        return self._rng.randrange(100, 100 * RUPEES_MAX)
 
     def _pay(self, request: PaymentRequest) -> None:
         row: list[Any] = ["", -1, -1, self.now_s(), math.nan, NO_ANSWER, ""]

@@ -29,6 +29,7 @@ from paytm_lab.simulation.fault_load import (
 )
 
 OPENING_PAISE = 10_000_00
+BURST = 12
 BEFORE_S, BETWEEN_S, DEAD_S = 1.0, 0.8, 0.4
 LOOK_EVERY_S = 0.25
 CLOSE_WAIT_S = 0.2
@@ -149,6 +150,7 @@ def watch(
 ) -> FaultRun:
     """Break an open lab (with threads) by ``plan``, under load, and see it heal after each fault.
 
+    When a shard goes down a dozen payments are sent to it in that moment, beside the steady load.
     ``on_look`` is called about four times a second with what was seen so far, for a live chart.
     BadInput for a fault that there is not. The lab is drained at the end.
     """
@@ -211,8 +213,12 @@ class _Watcher:
 
     def _break(self, each: Planned, name: str) -> None:
         load, seen = self._load, self.seen
+        if each.kind == "down":  # some of these have left their shard and cannot arrive
+            load.burst(int(each.target.removeprefix("shard-")), BURST)
         began_s = load.now_s()
         seen.open_since = (name, began_s)
+        if each.kind != "down":  # a shard that is slow is slow to close a stamp, too
+            self._books_due_s = began_s + each.seconds
         with self._lab.fault(each.target, each.kind) as fault:
             self._look_for(each.seconds / 2)
             self._audit(f"during {name}", "live")
