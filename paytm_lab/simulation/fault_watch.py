@@ -31,7 +31,7 @@ from paytm_lab.simulation.fault_load import (
 OPENING_PAISE = 10_000_00
 BURST = 12
 BEFORE_S, BETWEEN_S, DEAD_S = 1.0, 0.8, 0.4
-LOOK_EVERY_S = 0.25
+LOOK_EVERY_S = 0.4
 CLOSE_WAIT_S = 0.2
 BOOKS_PAUSE = 3.0  # after a look into the books, so many times as long as it took: none of the load
 RECOVERY_PATIENCE_S = 30.0
@@ -151,7 +151,7 @@ def watch(
     """Break an open lab (with threads) by ``plan``, under load, and see it heal after each fault.
 
     When a shard goes down a dozen payments are sent to it in that moment, beside the steady load.
-    ``on_look`` is called about four times a second with what was seen so far, for a live chart.
+    ``on_look`` is called about twice a second with what was seen so far, for a live chart.
     BadInput for a fault that there is not. The lab is drained at the end.
     """
     for each in plan:
@@ -186,6 +186,7 @@ class _Watcher:
         self._on_look = on_look
         self._looks: list[dict[str, float]] = []
         self._books_due_s = 0.0
+        self._frozen = False
         self._marks = queries.payment_marks(lab.system.databases)
         self.seen = FaultRun()
 
@@ -220,9 +221,12 @@ class _Watcher:
         if each.kind != "down":  # a shard that is slow is slow to close a stamp, too
             self._books_due_s = began_s + each.seconds
         with self._lab.fault(each.target, each.kind) as fault:
+            self._frozen = each.kind == "frozen"  # who asks such a shard waits, the watcher too
             self._look_for(each.seconds / 2)
-            self._audit(f"during {name}", "live")
+            if not self._frozen:
+                self._audit(f"during {name}", "live")
             self._look_for(began_s + each.seconds - load.now_s())
+        self._frozen = False
         self._ended(name, began_s, fault.sight)
 
     def _crash(self, each: Planned, name: str) -> None:
@@ -267,6 +271,8 @@ class _Watcher:
         nothing = {"pending": np.nan, "asked": 1.0, "difference_paise": np.nan}
         if self._lab.crashed_at:
             return nothing
+        if self._frozen:
+            return nothing | {"asked": 0.0}
         system = self._lab.system
         found = nothing | {"pending": float(_pending(system.databases))}
         try:

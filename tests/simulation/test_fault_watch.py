@@ -78,7 +78,7 @@ def test_each_fault_catches_payments_and_recovery_ends_them(watched: Watched) ->
 def test_the_books_are_right_or_unknown_never_wrong(watched: Watched) -> None:
     money, audits = watched.run.money, watched.run.audits
     assert money["difference_paise"].dropna().eq(0).all()
-    assert money["difference_paise"].notna().sum() >= 4
+    assert money["difference_paise"].notna().sum() >= 3
     down = watched.run.windows[0]
     during = money[money["at_s"].between(down.begin_s + 0.05, down.end_s - 0.05)]
     assert during["difference_paise"].isna().all(), "no stamp can be closed"
@@ -104,7 +104,7 @@ def test_the_table_counts_every_payment_of_a_window(watched: Watched) -> None:
 
 
 def test_the_chart_is_drawn_while_it_runs(watched: Watched) -> None:
-    assert len(watched.frames) > 8
+    assert len(watched.frames) > 6
     first, last = watched.frames[0], watched.frames[-1]
     assert len(first.layout.shapes) == 0
     assert len(last.layout.shapes) == 2
