@@ -111,3 +111,45 @@ def _backlog(system: Any, start_us: int) -> dict[str, Any]:
         "outboxes": sum(database.outbox_rows() for database in system.databases.values()),
         **{f"consumer {group}": system.lag(group) for group in system.runners},
     }
+
+
+def crash_steps(lab: Any, kind: str, amount_rupees: int = 250) -> pd.DataFrame:
+    """One payment across shards in a deterministic lab, the process killed by the fault ``kind`` on
+    the way, then recovered and stepped to the end. The lab is opened and closed here.
+
+    Columns: step, what, after_recovery, and where the payment's money is (sender_paise,
+    in_transit_paise, receiver_paise). ``attrs``: point, ended, known (the ledger had heard of it).
+    """
+    with lab:
+        for user in ("1", "2"):
+            lab.create_account(user, amount_rupees)
+        lab.drain()
+        ticket = lab.submit("1", "2", amount_rupees)
+        rows = [_where(lab, amount_rupees, "asked for", False)]
+        with lab.fault("process", kind):
+            rows += [_where(lab, amount_rupees, str(moved), False) for moved in _steps(lab)]
+        point = lab.crashed_at
+        if not point:
+            raise BadInput(f"no payment came to {kind}", remedy="Take one of the first five.")
+        rows.append(_where(lab, amount_rupees, "killed", False))
+        lab.recover()
+        rows.append(_where(lab, amount_rupees, "opened again", True))
+        rows += [_where(lab, amount_rupees, str(moved), True) for moved in _steps(lab)]
+        ended = _status(lab, ticket.payment_id)[0].replace("not written yet", "never written")
+    frame = pd.DataFrame(rows)
+    frame.insert(0, "step", range(len(frame)))
+    frame.attrs |= {"point": point, "ended": ended}
+    return frame
+
+
+def _where(lab: Any, amount_rupees: int, what: str, after_recovery: bool) -> dict[str, Any]:
+    held = lab.balances()
+    amount = 100 * amount_rupees
+    sender, receiver = held["1"], held["2"] - amount
+    return {
+        "what": what,
+        "after_recovery": after_recovery,
+        "sender_paise": sender,
+        "in_transit_paise": amount - sender - receiver,
+        "receiver_paise": receiver,
+    }

@@ -19,6 +19,7 @@ from sqlalchemy import Connection, MetaData, Table, create_engine, event, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool
 
+from paytm_lab.backends.embedded.plain_session import EmbeddedPlainSession
 from paytm_lab.backends.embedded.shard_transaction import EmbeddedTransaction
 from paytm_lab.backends.embedded.sqlite_files import (
     CHECKPOINT_PAGES,
@@ -198,6 +199,11 @@ class EmbeddedShardDatabase:
                 self._connections[threading.current_thread()] = connection
             self._local.connection = connection
         return connection
+
+    def plain_session(self, level: str) -> EmbeddedPlainSession:
+        """A client's own connection, to show what levels of isolation do; see its port."""
+        self._require_file()
+        return EmbeddedPlainSession(self.path, self.place, level)
 
     def begin(self) -> EmbeddedTransaction:
         return EmbeddedTransaction(self._begin(), self.place, self._columns)

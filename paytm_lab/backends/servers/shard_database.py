@@ -21,6 +21,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from paytm_lab.backends.servers import mysql_errors, mysql_schema
 from paytm_lab.backends.servers.mysql_server import MySqlServer, readers_engine, writers_engine
 from paytm_lab.backends.servers.mysql_text import Statements
+from paytm_lab.backends.servers.plain_session import MySqlPlainSession
 from paytm_lab.backends.servers.shard_transaction import MySqlTransaction
 from paytm_lab.core import errors
 from paytm_lab.ports.shard_database import OutboxRow, ShardMeta
@@ -119,6 +120,11 @@ class MySqlShardDatabase:
                 # Lost while it was made: there is no server behind the port, or a stopped one.
                 found = errors.ShardUnavailable(found.message, place=self.place)
             raise found from error
+
+    def plain_session(self, level: str) -> MySqlPlainSession:
+        """A client's own connection, to show what levels of isolation do; see its port."""
+        self._require_open()
+        return MySqlPlainSession(self.server, self.place, level)
 
     def begin(self) -> MySqlTransaction:
         """A thread's new transaction ends the one that it left open."""
