@@ -38,6 +38,13 @@ Values = Annotated[
         "-p", "--parameter", metavar="NAME=VALUE,...", help="A parameter and the values it takes."
     ),
 ]
+Batch = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="For cron and systemd: a dated report in DIR, last-run.json, no bars, one at a time.",
+    ),
+]
 # What only a run of payments needs, so that one notebook by itself has no use for it.
 _OF_RUNS = (
     "users", "payments", "zipf_s", "cross_shard_share", "transfers", "mapping", "opening_balance",
@@ -66,14 +73,7 @@ def report(
         ),
     ] = None,
     parameter: Parameters = None,
-    batch: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="For cron and systemd: a dated report in DIR, last-run.json, no bars, one at a"
-            " time.",
-        ),
-    ] = None,
+    batch: Batch = None,
     keep: Annotated[int, typer.Option(min=1, help="Reports that --batch keeps in DIR.")] = 14,
     out: Annotated[
         Path | None,

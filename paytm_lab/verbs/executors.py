@@ -98,8 +98,7 @@ def _begin(parent: int, scratch: str) -> None:
     """In each new worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to hear
     Path(scratch).mkdir(parents=True, exist_ok=True)
-    own = tempfile.mkdtemp(prefix="worker-", dir=scratch)
-    os.environ["TMPDIR"] = tempfile.tempdir = own
+    tempfile.tempdir = tempfile.mkdtemp(prefix="worker-", dir=scratch)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 
