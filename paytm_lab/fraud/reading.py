@@ -69,7 +69,7 @@ def scores(parts: Parts, asked: Sequence[Candidate]) -> Json:
 
 
 def _score(candidate: Candidate, preview: Preview) -> Json:
-    verdict, facts, settings, thresholds = preview
+    verdict, facts, settings, thresholds, model_why = preview
     return {
         "from_user": candidate.from_user_id,
         "to_user": candidate.to_user_id,
@@ -93,7 +93,7 @@ def _score(candidate: Candidate, preview: Preview) -> Json:
                 "why": why,
                 "decided": rule == verdict.rule,
             }
-            for rule, said, why in explain(facts, settings, thresholds)
+            for rule, said, why in explain(facts, settings, thresholds, model_why)
         ],
     }
 

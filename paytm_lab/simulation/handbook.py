@@ -122,9 +122,7 @@ def handbook(
     return world
 
 
-def expected_payments(
-    customers: int = 5_000, days: int = 183
-) -> tuple[float, float]:
+def expected_payments(customers: int = 5_000, days: int = 183) -> tuple[float, float]:
     """Mean and standard deviation of the number of payments, over all worlds.
 
     A customer's number is Poisson(d p r) with r from U(0, 4), d days and p the share of N(43,200,
@@ -138,7 +136,7 @@ def expected_payments(
 
 def _check(customers: int, terminals: int, days: int, radius: float) -> None:
     for name, value in (("customers", customers), ("terminals", terminals), ("days", days)):
-        if not isinstance(value, int) or value < 1:
+        if value < 1 or value != int(value):
             raise BadInput(
                 f"{name}={value!r} makes no world",
                 place="handbook",

@@ -96,9 +96,7 @@ def card_precision(
     return float(np.mean(shares))
 
 
-def card_ceiling(
-    day: ArrayLike, payer: ArrayLike, fraud: ArrayLike, k: int = CARDS_A_DAY
-) -> float:
+def card_ceiling(day: ArrayLike, payer: ArrayLike, fraud: ArrayLike, k: int = CARDS_A_DAY) -> float:
     """Card precision of scores that know the answer."""
     return card_precision(day, payer, fraud, np.asarray(fraud, np.float64), k)
 

@@ -184,9 +184,7 @@ def _added_columns(
     return added
 
 
-def _max_before(
-    payer: _Timeline, data: Payments, which: NDArray[np.int64], days: int
-) -> Floats:
+def _max_before(payer: _Timeline, data: Payments, which: NDArray[np.int64], days: int) -> Floats:
     """The payer's largest of the last eight payments before this one, within ``days``."""
     ordered, here = data.amount[payer.order], payer.own(which)
     low = payer.until(which, days * DAY_S)
@@ -221,8 +219,11 @@ def _fraud_ages(
     places = np.flatnonzero(data.fraud[payee.order])
     some = frauds[high] > frauds[low]
     last = places[np.maximum(frauds[high].astype(np.int64) - 1, 0)] if len(places) else high
-    first = places[np.minimum(frauds[low].astype(np.int64), max(len(places) - 1, 0))] \
-        if len(places) else high
+    first = (
+        places[np.minimum(frauds[low].astype(np.int64), max(len(places) - 1, 0))]
+        if len(places)
+        else high
+    )
     now_s = data.time_s[which]
     found = {}
     for name, place in (("last", last), ("first", first)):
