@@ -62,8 +62,11 @@ def train(
         )
     if not np.isfinite(rows).all():
         raise BadInput("a feature is NaN or infinite", place="train")
-    fitted, scores, (kind, arrays) = _FITS[method](rows, labels, seed, jobs, options)
-    del fitted
+    from threadpoolctl import threadpool_limits  # scikit-learn brings it
+
+    # Threads that wait for each other in a busy loop cost more than they bring on a busy machine.
+    with threadpool_limits(limits=jobs):
+        scores, (kind, arrays) = _FITS[method](rows, labels, seed, jobs, options)
     file = ModelFile(
         name or method[:24],
         version,
@@ -88,12 +91,13 @@ def train(
     return file
 
 
-_Fit = Callable[[Floats, NDArray[np.bool_], int, int, dict[str, Any]], tuple[Any, Any, Made]]
+_Scores = Callable[[Floats], Floats]
+_Fit = Callable[[Floats, NDArray[np.bool_], int, int, dict[str, Any]], tuple[_Scores, Made]]
 
 
 def _logistic(
     rows: Floats, fraud: NDArray[np.bool_], seed: int, jobs: int, options: dict[str, Any]
-) -> tuple[Any, Any, Made]:
+) -> tuple[_Scores, Made]:
     from sklearn.linear_model import LogisticRegression
 
     mean, scale = rows.mean(0), rows.std(0)
@@ -103,37 +107,37 @@ def _logistic(
     weights = model.coef_[0] / scale
     bias = float(model.intercept_[0]) - float(mean @ weights)
 
-    def scores(some: Floats) -> Any:
-        return model.predict_proba((some - mean) / scale)[:, 1]
+    def scores(some: Floats) -> Floats:
+        return np.asarray(model.predict_proba((some - mean) / scale)[:, 1])
 
     made: Arrays = {"weights": weights, "mean": mean, "bias": np.array([bias])}
-    return model, scores, ("linear", made)
+    return scores, ("linear", made)
 
 
 def _tree(
     rows: Floats, fraud: NDArray[np.bool_], seed: int, jobs: int, options: dict[str, Any]
-) -> tuple[Any, Any, Made]:
+) -> tuple[_Scores, Made]:
     from sklearn.tree import DecisionTreeClassifier
 
     model = DecisionTreeClassifier(random_state=seed, **{"max_depth": 2, **options})
-    model.fit(_single(rows), fraud)
-    return model, _probability(model), ("forest", _nodes([model.tree_], _share_of_frauds))
+    model.fit(rows, fraud)
+    return _probability(model), ("forest", _nodes([model.tree_], _share_of_frauds))
 
 
 def _forest(
     rows: Floats, fraud: NDArray[np.bool_], seed: int, jobs: int, options: dict[str, Any]
-) -> tuple[Any, Any, Made]:
+) -> tuple[_Scores, Made]:
     from sklearn.ensemble import RandomForestClassifier
 
     model = RandomForestClassifier(random_state=seed, n_jobs=jobs, **options)
-    model.fit(_single(rows), fraud)
+    model.fit(rows, fraud)
     trees = [each.tree_ for each in model.estimators_]
-    return model, _probability(model), ("forest", _nodes(trees, _share_of_frauds))
+    return _probability(model), ("forest", _nodes(trees, _share_of_frauds))
 
 
 def _boosting(
     rows: Floats, fraud: NDArray[np.bool_], seed: int, jobs: int, options: dict[str, Any]
-) -> tuple[Any, Any, Made]:
+) -> tuple[_Scores, Made]:
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     settings = {
@@ -145,7 +149,7 @@ def _boosting(
     trees = [each[0].nodes for each in model._predictors]
     base = np.asarray(model._baseline_prediction, np.float64).ravel()[:1]
     parts = [_histogram_tree(nodes) for nodes in trees]
-    return model, _probability(model), ("boosting", _joined(parts, base))
+    return _probability(model), ("boosting", _joined(parts, base))
 
 
 _FITS: dict[str, _Fit] = {
@@ -153,15 +157,8 @@ _FITS: dict[str, _Fit] = {
 }  # fmt: skip
 
 
-def _single(rows: Floats) -> Floats:
-    """Trees of scikit-learn compare in single precision. Thresholds are kept so that the same
-    comparison comes out in double precision (see ``_threshold``).
-    """
-    return rows
-
-
-def _probability(model: Any) -> Any:
-    return lambda rows: model.predict_proba(rows)[:, 1]
+def _probability(model: Any) -> _Scores:
+    return lambda rows: np.asarray(model.predict_proba(rows)[:, 1])
 
 
 def _share_of_frauds(tree: Any) -> Floats:
@@ -186,8 +183,8 @@ def _nodes(trees: list[Any], value_of: Callable[[Any], Floats]) -> Arrays:
 
 
 def _threshold(thresholds: Any) -> Floats:
-    """Where float32(x) <= t: exactly where x <= T, with T the largest double that rounds to a
-    single of at most t, which is half way to the next single.
+    """Trees of scikit-learn compare in single precision: float32(x) <= t. For doubles that is
+    x <= T, with T half way from the largest single of at most t to the next one.
     """
     double = np.asarray(thresholds, np.float64)
     single = double.astype(np.float32)
