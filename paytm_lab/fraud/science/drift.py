@@ -3,7 +3,8 @@
 Population stability index: sum over bins of (p - q) ln(p / q), bins by the quantiles of the
 reference (Lewis, 1994, "An Introduction to Credit Scoring"; below 0.1 stable, from 0.25 on
 shifted, after Siddiqi, 2006). Two-sample Kolmogorov-Smirnov distance, with the limit that equal
-distributions pass with a chance of alpha: sqrt(-ln(alpha / 2) / 2 * (n + m) / (n m)) (Smirnov, 1948).
+distributions pass with a chance of alpha: sqrt(-ln(alpha / 2) / 2 * (n + m) / (n m)) (Smirnov,
+1948).
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ class Split:
     train: NDArray[np.int64]
     test: NDArray[np.int64]
     train_first_day: int
+    train_days: int
     test_first_day: int
     test_days: int
 
@@ -62,7 +63,7 @@ def split(
                 place="split",
                 remedy="Choose a first day that lies within the data.",
             )
-    return Split(train, test, train_first_day, test_first, test_days)
+    return Split(train, test, train_first_day, train_days, test_first, test_days)
 
 
 def prequential(
