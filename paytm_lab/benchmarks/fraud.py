@@ -20,7 +20,7 @@ from paytm_lab.fraud.science.evaluation import interval
 from paytm_lab.fraud.science.features import make_features
 from paytm_lab.fraud.science.live import live_features
 from paytm_lab.fraud.science.models import BOOSTING, FOREST, LOGISTIC, train
-from paytm_lab.fraud.science.payments import Payments, payments
+from paytm_lab.fraud.science.payments import Payments
 from paytm_lab.simulation import handbook as hb
 from paytm_lab.simulation.payments import Workload
 
@@ -56,10 +56,7 @@ def run(data_dir: Path, quick: bool, open_lab: Callable[..., Any]) -> list[dict[
 
 
 def world(seed: int, days: int = published.DAYS) -> Payments:
-    made = hb.handbook(seed, days=days)
-    return payments(
-        made.time_s + hb.FIRST_DAY_S, made.customer, made.terminal, made.amount, made.fraud
-    )
+    return hb.handbook(seed, days=days).payments()
 
 
 def _generator(quick: bool) -> dict[str, Any]:

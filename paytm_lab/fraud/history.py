@@ -41,11 +41,17 @@ class Side:
         return tuple(2.0 ** (-age_us / half) for half in HALF_LIVES_US)
 
     def after(self, rupees: float, at_us: int) -> Side:
+        """With one payment more. In whatever order payments come, the sums become the same."""
         decays = self.decays(at_us)
+        late_us = max(0.0, self.last_us - at_us)
+        weights = [2.0 ** (-late_us / half) for half in HALF_LIVES_US]
         return Side(
             max(self.last_us, float(at_us)),
-            [count * decay + 1.0 for count, decay in zip(self.counts, decays, strict=True)],
-            [total * decay + rupees for total, decay in zip(self.sums, decays, strict=True)],
+            [c * decay + w for c, decay, w in zip(self.counts, decays, weights, strict=True)],
+            [
+                s * decay + w * rupees
+                for s, decay, w in zip(self.sums, decays, weights, strict=True)
+            ],
         )
 
 

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import erf, sqrt
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from paytm_lab.core.errors import BadInput
+from paytm_lab.fraud.science.payments import Payments, payments
 
 SIDE = 100.0
 DAY_S = 86_400
@@ -66,6 +68,18 @@ class HandbookWorld:
     @property
     def fraud(self) -> NDArray[np.bool_]:
         return self.scenario > 0
+
+    def payments(self) -> Payments:
+        """As arrays for features and models: a terminal's number follows those of customers, as
+        users of one lab have.
+        """
+        return payments(
+            self.time_s.astype(np.int64) + FIRST_DAY_S,
+            self.customer,
+            self.terminal.astype(np.int64) + self.customers,
+            self.amount,
+            self.fraud,
+        )
 
     def scenario_counts(self) -> tuple[int, int, int]:
         """Payments labelled 1, 2 and 3."""
@@ -208,3 +222,25 @@ def _steal_cards(world: HandbookWorld, rng: np.random.Generator) -> None:
 
 def _draw(rng: np.random.Generator, population: int, count: int) -> NDArray[np.int64]:
     return rng.choice(population, min(count, population), replace=False)
+
+
+def write_csv(data: Payments, path: Path | str) -> Path:
+    """A file of transfers under the Handbook's headers, for ``lab.run`` and ``paytm-lab run
+    --transfers``; amounts that would be zero are left out there. The path.
+    """
+    with Path(path).open("w", encoding="ascii") as out:
+        out.write("TRANSACTION_ID,TX_DATETIME,CUSTOMER_ID,TERMINAL_ID,TX_AMOUNT,TX_FRAUD\n")
+        times = data.time_s.astype("datetime64[s]").astype(str)
+        rows = zip(times, data.payer, data.payee, data.amount, data.fraud, strict=True)
+        for number, (at, payer, payee, amount, fraud) in enumerate(rows):
+            said = f"{number},{at.replace('T', ' ')},{payer},{payee},{amount:.2f},{int(fraud)}\n"
+            out.write(said)
+    return Path(path)
+
+
+def day_file(data: Payments, day: int, folder: Path | str, rows_max: int = 100_000) -> Path:
+    """The first payments of a day (days since 1970) as a file of transfers in ``folder``."""
+    rows = np.flatnonzero(data.day == day)[:rows_max]
+    if not len(rows):
+        raise BadInput(f"there are no payments on day {day}", place="handbook")
+    return write_csv(data.rows(rows), Path(folder) / f"day-{day}.csv")

@@ -23,7 +23,7 @@ from paytm_lab.fraud.science import published
 from paytm_lab.fraud.science.explain import importance, in_words, reasons
 from paytm_lab.fraud.science.features import FeatureTable
 from paytm_lab.fraud.science.models import BOOSTING, FOREST, LOGISTIC, METHODS, TREE, train
-from paytm_lab.fraud.science.payments import Payments, payments
+from paytm_lab.fraud.science.payments import Payments
 from paytm_lab.simulation import handbook as hb
 
 RNG = np.random.default_rng(11)
@@ -192,10 +192,7 @@ sys.exit(", ".join(loaded) or 0)
 
 
 def of_seed(seed: int) -> Payments:
-    world = hb.handbook(seed, days=published.DAYS)
-    return payments(
-        world.time_s + hb.FIRST_DAY_S, world.customer, world.terminal, world.amount, world.fraud
-    )
+    return hb.handbook(seed, days=published.DAYS).payments()
 
 
 def test_the_published_results_come_out_again() -> None:

@@ -9,6 +9,7 @@ parallel algorithms").
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from paytm_lab.fraud.history import HALF_LIVES_US, PAYEES
@@ -118,6 +119,24 @@ def live_features(
         columns[f"payee_count_{half}"] = in_counts[place]
         columns[f"payee_mean_{half}"] = in_means[place]
     return FeatureTable(names, np.column_stack([columns[name] for name in names]), which)
+
+
+def with_labels(scored: pd.DataFrame, data: Payments) -> pd.DataFrame:
+    """Payments that a lab scored (``run.model_scores``), each with ``fraud`` and ``amount_rupees``
+    of the recorded payment that it was: of the same users, time and amount. Others are left out.
+    """
+    recorded = pd.DataFrame(
+        {
+            "user_id": data.payer.astype(str),
+            "to_user_id": data.payee.astype(str),
+            "at_us": data.time_s * 1_000_000,
+            "amount_paise": np.rint(data.amount * 100).astype(np.int64),
+            "fraud": data.fraud,
+            "amount_rupees": data.amount,
+        }
+    )
+    same = ["user_id", "to_user_id", "at_us", "amount_paise"]
+    return scored.merge(recorded.drop_duplicates(same), on=same)
 
 
 def _mean(sums: Floats, counts: Floats) -> Floats:

@@ -103,6 +103,37 @@ def cost_of(
     return Choice(thresholds, cost, float(allow.sum()), int(reviewed.sum()), int(blocked.sum()))
 
 
+def review_curve(
+    fraud: ArrayLike,
+    score: ArrayLike,
+    amount: ArrayLike,
+    costs: Costs | None = None,
+    points: int = 200,
+) -> list[dict[str, float]]:
+    """``threshold``, ``cost_rupees``, ``reviews``: every payment from a score on is reviewed, and
+    none is blocked; at up to ``points`` scores that occur, from the least to past the largest.
+    """
+    labels, scores, rupees = _checked(fraud, score, amount)
+    allow, review, _ = _by_decision(labels, rupees, costs or Costs())
+    order = np.argsort(scores, kind="stable")
+    ordered = scores[order]
+    changes = np.flatnonzero(np.diff(ordered, prepend=-1.0) > 0)
+    # Most scores are small and alike; what matters lies in the few large ones.
+    back = np.unique(np.geomspace(1, len(changes), min(points, len(changes))).astype(np.int64))
+    cuts = np.append(changes[len(changes) - back[::-1]], len(ordered))
+    allowed = np.concatenate([[0.0], np.cumsum(allow[order])])
+    reviewed = np.concatenate([[0.0], np.cumsum(review[order])])
+    total = allowed[cuts] + reviewed[-1] - reviewed[cuts]
+    return [
+        {
+            "threshold": _between(ordered, cut) if cut < len(ordered) else 1.0,
+            "cost_rupees": float(cost),
+            "reviews": float(len(ordered) - cut),
+        }
+        for cut, cost in zip(cuts.tolist(), total, strict=True)
+    ]
+
+
 def with_thresholds(model: ModelFile, thresholds: Thresholds) -> ModelFile:
     """The same model, deciding by these."""
     return msgspec.structs.replace(model, thresholds=thresholds)
