@@ -47,16 +47,12 @@ def run(data_dir: Path, quick: bool, open_lab: Callable[..., Any]) -> list[dict[
     without it; in force and in shadow.
     """
     rows = [_generator(quick)]
-    data = world(SEED, days=60 if quick else 183)
+    data = hb.published_world(SEED, days=60 if quick else 183)
     models = _models(data)
     rows += _offline(data, models)
     rows += _published(range(2) if quick else published.SEEDS)
     rows += _live(open_lab, data_dir / "live", {name: file for name, (file, _) in models.items()})
     return rows
-
-
-def world(seed: int, days: int = published.DAYS) -> Payments:
-    return hb.handbook(seed, days=days).payments()
 
 
 def _generator(quick: bool) -> dict[str, Any]:
@@ -107,7 +103,7 @@ def _offline(
 
 
 def _published(seeds: Any) -> Iterator[dict[str, Any]]:
-    results = published.reproduce(world, list(seeds))
+    results = published.reproduce(hb.published_world, list(seeds))
     for row in published.compared(results):
         yield {"what": "published", **{k: _short(v) for k, v in row._asdict().items()}}
     ceilings = results[FOREST].values("ceiling")

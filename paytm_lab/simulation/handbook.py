@@ -31,6 +31,7 @@ TERMINALS_A_DAY, TERMINAL_DAYS = 2, 28
 CUSTOMERS_A_DAY, CUSTOMER_DAYS = 3, 14
 STOLEN_FACTOR, STOLEN_SHARE = 5.0, 3
 PAYMENTS_MAX = 200_000_000
+PROTOCOL_DAYS = 137
 
 # Published for 5,000 customers, 10,000 terminals, 183 days, radius 5.
 PUBLISHED_PAYMENTS, PUBLISHED_FRAUDS = 1_754_155, 14_681
@@ -134,6 +135,11 @@ def handbook(
     _compromise_terminals(world, rng)
     _steal_cards(world, rng)
     return world
+
+
+def published_world(seed: int, days: int = PROTOCOL_DAYS) -> Payments:
+    """Payments of a world of the published size, up to the last test day of its protocol."""
+    return handbook(seed, days=days).payments()
 
 
 def expected_payments(customers: int = 5_000, days: int = 183) -> tuple[float, float]:

@@ -15,6 +15,10 @@ from numpy.typing import NDArray
 from paytm_lab.core.errors import BadInput
 
 BALANCES = ("oldbalanceOrg", "newbalanceOrig", "oldbalanceDest", "newbalanceDest")
+CHANGES = (
+    ("payer_change", "oldbalanceOrg", "newbalanceOrig"),
+    ("payee_change", "newbalanceDest", "oldbalanceDest"),
+)
 ROWS_MAX = 50_000_000
 _TRANSFER, _CASH_OUT, _PAYMENT = 0, 1, 2
 

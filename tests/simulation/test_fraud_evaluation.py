@@ -13,7 +13,7 @@ from paytm_lab.fraud.science import evaluation as ev
 from paytm_lab.fraud.science.features import FeatureTable
 from paytm_lab.fraud.science.leakage import leakage
 from paytm_lab.fraud.science.thresholds import Costs, choose, cost_of
-from paytm_lab.simulation.paysim_like import BALANCES, paysim_like
+from paytm_lab.simulation.paysim_like import BALANCES, CHANGES, paysim_like
 
 RNG = np.random.default_rng(3)
 FRAUD = RNG.random(4_000) < 0.05
@@ -137,11 +137,7 @@ def test_the_limit_is_passed_by_chance_as_often_as_it_says() -> None:
 
 def test_balances_give_paysim_away_and_without_them_the_model_falls() -> None:
     data = paysim_like(1, rows=20_000)
-    changes = (
-        ("payer_change", "oldbalanceOrg", "newbalanceOrig"),
-        ("payee_change", "newbalanceDest", "oldbalanceDest"),
-    )
-    found = leakage(data.columns, data.fraud, BALANCES, differences=changes)
+    found = leakage(data.columns, data.fraud, BALANCES, differences=CHANGES)
     assert found.auc_with > 0.99 and found.auc_without < 0.9 and found.fall > 0.1
     assert found.precision_with > 0.9 > 0.3 > found.precision_without
     assert {"payer_change", "payee_change", *BALANCES} == set(found.dropped)

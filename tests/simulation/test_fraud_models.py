@@ -23,7 +23,6 @@ from paytm_lab.fraud.science import published
 from paytm_lab.fraud.science.explain import importance, in_words, reasons
 from paytm_lab.fraud.science.features import FeatureTable
 from paytm_lab.fraud.science.models import BOOSTING, FOREST, LOGISTIC, METHODS, TREE, train
-from paytm_lab.fraud.science.payments import Payments
 from paytm_lab.simulation import handbook as hb
 
 RNG = np.random.default_rng(11)
@@ -191,13 +190,9 @@ sys.exit(", ".join(loaded) or 0)
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def of_seed(seed: int) -> Payments:
-    return hb.handbook(seed, days=published.DAYS).payments()
-
-
 def test_the_published_results_come_out_again() -> None:
     """Three of the ten seeds, and the fast models; `bench fraud` has all."""
-    results = published.reproduce(of_seed, range(3), (LOGISTIC, TREE))
+    results = published.reproduce(hb.published_world, range(3), (LOGISTIC, TREE))
     rows = {(row.model, row.metric): row for row in published.compared(results)}
     assert len(rows) == 6
     for metric in published.METRICS:
@@ -209,4 +204,4 @@ def test_the_published_results_come_out_again() -> None:
     ceiling = np.mean(results[LOGISTIC].values("ceiling"))
     assert ceiling == pytest.approx(published.PUBLISHED_CEILING, abs=0.06)
     with pytest.raises(BadInput):
-        published.reproduce(of_seed, (), (TREE,))
+        published.reproduce(hb.published_world, (), (TREE,))

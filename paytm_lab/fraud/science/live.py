@@ -123,19 +123,18 @@ def live_features(
 
 def with_labels(scored: pd.DataFrame, data: Payments) -> pd.DataFrame:
     """Payments that a lab scored (``run.model_scores``), each with ``fraud`` and ``amount_rupees``
-    of the recorded payment that it was: of the same users, time and amount. Others are left out.
+    of the recorded payment that it was: of the same payer, time and amount. Others are left out.
     """
     recorded = pd.DataFrame(
         {
             "user_id": data.payer.astype(str),
-            "to_user_id": data.payee.astype(str),
             "at_us": data.time_s * 1_000_000,
             "amount_paise": np.rint(data.amount * 100).astype(np.int64),
             "fraud": data.fraud,
             "amount_rupees": data.amount,
         }
     )
-    same = ["user_id", "to_user_id", "at_us", "amount_paise"]
+    same = ["user_id", "at_us", "amount_paise"]
     return scored.merge(recorded.drop_duplicates(same), on=same)
 
 

@@ -22,7 +22,6 @@ from paytm_lab.fraud.science.payments import Payments
 from paytm_lab.fraud.science.protocol import Split, split
 
 SEEDS = tuple(range(10))
-DAYS = 137  # up to the last test day
 PUBLISHED: dict[str, tuple[float, float, float]] = {
     LOGISTIC: (0.871, 0.606, 0.291),
     TREE: (0.763, 0.496, 0.241),
