@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from paytm_lab.reporting.look import bars, count, figure, line, rupees, sentence
+from paytm_lab.reporting.look import bars, count, figure, line, log_axis, rupees, sentence
 from paytm_lab.web.palette import BLUE, GREEN, GREY, ORANGE, RED, SERIES
 
 SIMULATION = "simulation"
@@ -124,7 +124,8 @@ def cost_by_threshold(curve: pd.DataFrame, choice: Any) -> go.Figure:
     )  # fmt: skip
     for cost, dash in ((choice.allow_all_rupees, "dash"), (choice.cost_rupees, "dot")):
         fig.add_hline(y=cost, line={"color": GREY, "dash": dash, "width": 1.5})
-    fig.update_yaxes(rangemode="tozero")
+    # Looking at nearly everything costs so much that nothing else could be seen beside it.
+    fig.update_yaxes(range=[0, 1.5 * max(choice.allow_all_rupees, 1.0)])
     return fig
 
 
@@ -295,10 +296,11 @@ def shadow_scores(scores: pd.DataFrame, thresholds: Any, *, profile: str) -> go.
         title=f"{title}: of {count(len(watched))} payments it would have blocked {count(would)}",
         profile=profile,
         x="score of the model in shadow (0 to 1)",
-        y="payments",
+        y="payments (logarithmic)",
         note="dashed: its thresholds for review and block",
-        layout={"barmode": "stack"},
+        layout={"barmode": "overlay"},
     )
+    log_axis(fig, "y", 0.5, 2.0 * len(watched))
     for limit in (thresholds.review_score, thresholds.block_score):
         if limit is not None and limit <= 1:
             fig.add_vline(x=limit, line={"color": GREY, "dash": "dash", "width": 1.5})
