@@ -84,6 +84,18 @@ def test_the_effects_add_up_to_the_score(model: ModelFile) -> None:
     assert " = " in in_words(reasons(model, TABLE, top))
 
 
+def test_an_inner_value_lies_between_those_below_it(model: ModelFile) -> None:
+    """Or an effect would be a step from one scale to another."""
+    if model.kind == "linear":
+        assert float(np.abs(model.arrays["mean"] - ROWS.mean(0)).max()) < 1e-9
+        return
+    value = model.arrays["value"]
+    inner = np.flatnonzero(model.arrays["feature"] >= 0)
+    left, right = value[model.arrays["left"][inner]], value[model.arrays["right"][inner]]
+    assert (value[inner] >= np.minimum(left, right) - 1e-9).all()
+    assert (value[inner] <= np.maximum(left, right) + 1e-9).all()
+
+
 def test_a_file_comes_back_as_it_was(model: ModelFile, tmp_path: Path) -> None:
     path = model_file.save(model, tmp_path / "model.msgpack")
     back = model_file.load(path)

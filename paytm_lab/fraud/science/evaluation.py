@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from paytm_lab.core.errors import BadInput
+from paytm_lab.core.extras import need
 from paytm_lab.fraud.science.payments import Flags, Floats
 
 _PLACE = "evaluation"
@@ -130,6 +131,7 @@ def calibration(fraud: ArrayLike, score: ArrayLike, bins: int = 10) -> Calibrati
 
 def interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
     """Mean of a few seeds with Student's t interval (Gosset, 1908). BadInput for fewer than two."""
+    need("scipy")
     from scipy.stats import t
 
     each = np.asarray(values, np.float64)

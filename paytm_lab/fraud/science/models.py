@@ -200,8 +200,20 @@ def _histogram_tree(nodes: Any) -> Arrays:
         "threshold": np.where(leaf, 0.0, nodes["num_threshold"]).astype(np.float64),
         "left": np.where(leaf, 0, nodes["left"]).astype(np.int32),
         "right": np.where(leaf, 0, nodes["right"]).astype(np.int32),
-        "value": nodes["value"].astype(np.float64),
+        "value": _means(nodes, leaf),
     }
+
+
+def _means(nodes: Any, leaf: Any) -> Floats:
+    """Of an inner node the mean of its leaves, by training rows: what scikit-learn leaves there is
+    on another scale than the leaves (before the learning rate), and explanations need one scale.
+    """
+    value = np.array(nodes["value"], np.float64)
+    rows = nodes["count"].astype(np.float64)
+    for place in np.flatnonzero(~leaf)[::-1].tolist():  # children stand behind their parents
+        sides = [int(nodes["left"][place]), int(nodes["right"][place])]
+        value[place] = float(value[sides] @ rows[sides] / rows[sides].sum())
+    return value
 
 
 def _joined(parts: list[Arrays], base: Floats) -> Arrays:
