@@ -157,6 +157,12 @@ def test_what_cannot_be_deployed_leaves_what_was(tmp_path: Path) -> None:
         (tmp_path / "text").write_text("weights = 3")
         with pytest.raises(MalformedFile, match="this is no model"):
             lab.deploy_model(tmp_path / "text")
+        with pytest.raises(BadInput, match="dict is no model"):
+            lab.deploy_model({"weights": 3})  # type: ignore[arg-type]
+        assert lab.system.model_book.read() == before
+    with Lab(data=tmp_path / "lab", read_only=True) as lab:
+        with pytest.raises(BadInput, match="read-only"):
+            lab.withdraw_model()
         assert lab.system.model_book.read() == before
 
 
