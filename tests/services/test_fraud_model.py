@@ -65,11 +65,11 @@ def test_the_service_gives_the_scores_of_the_arrays(tmp_path: Path, gate: str) -
             assert {each["model"] for each in said} == {model.id}
             why = [e["why"] for e in said[0]["explanation"] if e["rule"] == "model"]
             assert "most of it from" in why[0] and "amount" in why[0]
-        assert world.rules()["model"] == {
-            "name": model.id,
-            "block_score": 0.9,
-            "review_score": 0.5,
-        }
+        shown = {"name": model.id, "block_score": 0.9, "review_score": 0.5}
+        assert (world.rules()["model"], world.rules()["shadow_model"]) == (shown, None)
+        lab.deploy_model(made(LOGISTIC), thresholds=Thresholds(1.0, None))
+        assert world.rules()["model"] == shown
+        assert world.rules()["shadow_model"]["name"] == "logistic:1"
         # What the service says is what the gate, or the consumer, then does.
         (said_now,) = world.score({"from_user": "3", "to_user": "1", "amount": "110"})
         payment = lab.transfer("3", "1", 110)
