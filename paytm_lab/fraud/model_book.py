@@ -32,7 +32,7 @@ from paytm_lab.ports.wide_store import Row, WideStore
 
 DOCUMENT = "fraud_models"
 BOOK = "models"
-PART_BYTES = 256 * 1024
+PART_BYTES = 16 * 1024  # far below what a Cassandra takes in one statement by default
 _logger = logging.getLogger(__name__)
 
 

@@ -12,12 +12,13 @@ from paytm_lab.core.errors import BadInput, MalformedFile
 from paytm_lab.fraud import model_file
 from paytm_lab.fraud.array_models import ArrayModel
 from paytm_lab.fraud.live_features import LIVE
+from paytm_lab.fraud.model_book import PART_BYTES
 from paytm_lab.fraud.model_file import ModelFile
 from paytm_lab.fraud.registry import Deployed
 from paytm_lab.fraud.rules import Thresholds
 from paytm_lab.fraud.science.features import FeatureTable
 from paytm_lab.fraud.science.live import live_features
-from paytm_lab.fraud.science.models import LOGISTIC, TREE, train
+from paytm_lab.fraud.science.models import FOREST, LOGISTIC, TREE, train
 from paytm_lab.fraud.science.payments import payments
 from tests.waiting import until
 
@@ -110,7 +111,9 @@ def test_other_processes_follow_and_a_lab_that_opens_again_too(tmp_path: Path) -
         other = wiring.build(lab.settings)  # as another process opens it
         try:
             lab.deploy_model(made(), shadow=False, thresholds=LARGE_IS_BAD)
-            lab.deploy_model(made(2), thresholds=NEVER)
+            large = made(2, FOREST)
+            assert len(model_file.encode(large)) > 2 * PART_BYTES
+            lab.deploy_model(large, thresholds=NEVER)
             until(lambda: other.models.deployed.shadow is not None)
             deployed = other.models.deployed
             assert deployed.active is not None and deployed.shadow is not None
