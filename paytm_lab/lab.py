@@ -245,9 +245,8 @@ class Lab:
 
     def create_account(self, user_id: str, opening_rupees: str | int = 0, key: str = "") -> Outcome:
         """A new account. Repeating it with the same key and balance answers the same."""
-        outcome = self.system.engine.create_account(
-            user_id, parse_rupees(str(opening_rupees)), key=key
-        )
+        paise = parse_rupees(str(opening_rupees))
+        outcome = self.system.engine.create_account(user_id, paise, key=key)
         self.system.routes.publish(self.system.router, [user_id])
         return outcome
 
@@ -321,6 +320,9 @@ class Lab:
         """Undo a reviewed payment: release its hold, or refund it by a new payment."""
         return self.system.reviews.reject(parse_payment_id(payment_id), by)
 
+    deploy_model = wiring.deploy_model
+    promote_model, withdraw_model = wiring.promote_model, wiring.withdraw_model
+
     # -- reading ----------------------------------------------------------------------------------
 
     def account(self, user_id: str) -> AccountView | None:
@@ -360,10 +362,8 @@ class Lab:
         system = self.system
         if as_of_us is not None:
             return as_of.balances_as_of(system.databases, as_of_us)
-        found: dict[str, int] = {}
-        for database in system.databases.values():
-            found.update(queries.balances(database))
-        return found
+        found = map(queries.balances, system.databases.values())
+        return {user: paise for each in found for user, paise in each.items()}
 
     def statement(
         self, user_id: str, as_of_us: int | None = None, after: str = "", rows_max: int = 100

@@ -23,7 +23,7 @@ from paytm_lab.core.events import (
     read_payment_event,
     wrap,
 )
-from paytm_lab.core.fraud import Candidate, Decision
+from paytm_lab.core.fraud import Candidate, Decision, Verdict
 from paytm_lab.core.ids import event_id
 from paytm_lab.fraud.scorer import Scored, Scorer
 from paytm_lab.fraud.tables import FEATURES, FLAGGED
@@ -97,6 +97,7 @@ class FraudConsumer:
         fresh = self._decide(new)
         if fresh:
             self._store.upsert(FEATURES, fresh)
+            self._scorer.remember([_candidate(e.data) for e in new if e.type == _COMPLETED])
         self._count(fresh, len(stored))
         rows = [*stored.values(), *fresh]
         flagged = [_flagged(row) for row in rows if row["decision"] in _ANSWER_TO]
@@ -110,7 +111,8 @@ class FraudConsumer:
         open_ = [e.data for e in events if not e.data.fraud_decision]
         scored = self._score(open_)
         now_us = self._clock.now_us()  # when it was decided
-        rows = [_gated_row(d, now_us) for d in gated]
+        told = self._scorer.decided([d.payment_id for d in gated]) if gated else []
+        rows = [_gated_row(d, s, now_us) for d, s in zip(gated, told, strict=True)]
         return [*rows, *(_row(d, s, now_us) for d, s in zip(open_, scored, strict=True))]
 
     def _count(self, fresh: Sequence[Row], repeated: int) -> None:
@@ -123,10 +125,7 @@ class FraudConsumer:
     def _score(self, payments: Sequence[PaymentData]) -> list[Scored]:
         if not payments:
             return []
-        candidates = [
-            Candidate(d.payment_id, d.from_user_id, d.to_user_id, d.amount_paise, d.at_us)
-            for d in payments
-        ]
+        candidates = [_candidate(d) for d in payments]
         try:
             scored = self._scorer.score(candidates)
         except Unavailable as error:
@@ -168,6 +167,10 @@ def _to_score(records: Sequence[Record]) -> dict[str, PaymentEvent]:
     return events
 
 
+def _candidate(d: PaymentData) -> Candidate:
+    return Candidate(d.payment_id, d.from_user_id, d.to_user_id, d.amount_paise, d.at_us)
+
+
 def _row(data: PaymentData, scored: Scored, now_us: int) -> Row:
     verdict = scored.verdict
     return {
@@ -185,6 +188,8 @@ def _row(data: PaymentData, scored: Scored, now_us: int) -> Row:
         "scored_at_us": now_us,
         "gate": "after",
         "rules_version": scored.rules_version,
+        "shadow_model": scored.shadow_model,
+        "shadow_score": -1.0 if scored.shadow_score is None else scored.shadow_score,
     }
 
 
@@ -197,23 +202,16 @@ def _flagged(row: Row) -> Row:
     }
 
 
-def _gated_row(data: PaymentData, now_us: int) -> Row:
-    return {
-        "payment_id": data.payment_id,
-        "user_id": data.from_user_id,
-        "amount": data.amount_paise,
-        "score": 0.0 if data.fraud_score is None else data.fraud_score,
-        "decision": data.fraud_decision,
-        "rule": data.fraud_rule or "gate",  # an event of before the rule was told
-        "model": "default",
-        "model_score": -1.0,
-        "velocity_count": -1,
-        "to_user_id": data.to_user_id,
-        "at_us": data.at_us,
-        "scored_at_us": now_us,
-        "gate": "before",
-        "rules_version": 0,
-    }
+def _gated_row(data: PaymentData, told: Scored | None, now_us: int) -> Row:
+    """``told``: what the gate made its decision from, where that is still known."""
+    verdict = Verdict(
+        0.0 if data.fraud_score is None else data.fraud_score,
+        Decision(data.fraud_decision),
+        data.fraud_rule or "gate",  # an event of before the rule was told
+        told.verdict.model if told is not None else "default",
+    )
+    row = _row(data, (told or Scored(verdict, None, None))._replace(verdict=verdict), now_us)
+    return row | {"gate": "before"}
 
 
 def _messages(rows: Sequence[Row], events: dict[str, PaymentEvent]) -> list[Message]:

@@ -18,10 +18,14 @@ class Said(NamedTuple):
 
 
 def explain(
-    facts: Facts, settings: RuleSettings, thresholds: Thresholds | None = None
+    facts: Facts,
+    settings: RuleSettings,
+    thresholds: Thresholds | None = None,
+    model_why: str = "",
 ) -> list[Said]:
     """Every rule, in the order in which they block; the first that does decides. Where none does,
-    the amount's review comes before the model's (``rules.judge``).
+    the amount's review comes before the model's (``rules.judge``). ``model_why``: what made the
+    model's score.
     """
     return [
         _listed(
@@ -33,7 +37,7 @@ def explain(
             "neither the sender nor the receiver is on the list of mules",
         ),
         _velocity(facts, settings),
-        _model(facts, thresholds),
+        _model(facts, thresholds, model_why),
         _amount(facts, settings),
     ]  # fmt: skip
 
@@ -67,7 +71,7 @@ def _amount(facts: Facts, settings: RuleSettings) -> Said:
     )
 
 
-def _model(facts: Facts, thresholds: Thresholds | None) -> Said:
+def _model(facts: Facts, thresholds: Thresholds | None, model_why: str) -> Said:
     if thresholds is None or facts.model_score is None:
         return Said("model", "", "no model is active")
     score, said = facts.model_score, Decision.ALLOW
@@ -80,5 +84,6 @@ def _model(facts: Facts, thresholds: Thresholds | None) -> Said:
     return Said(
         "model",
         str(said),
-        f"the model gives {score:g}; a review {review}, a block from {thresholds.block_score:g} on",
+        f"the model gives {score:g}; a review {review}, a block from {thresholds.block_score:g} on"
+        + (f"; most of it from {model_why}" if model_why else ""),
     )

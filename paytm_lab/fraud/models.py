@@ -207,6 +207,9 @@ class RulesVersion(BaseModel):
 
 class RulesNow(RulesVersion):
     model: ActiveModel | None = Field(description="The trained model that is asked too, if any.")
+    shadow_model: ActiveModel | None = Field(
+        description="The one that is only watched: its scores are stored and decide nothing."
+    )
 
 
 class RulesChange(RulesVersion):

@@ -17,6 +17,7 @@ from paytm_lab.fraud.consumer import LastScore
 from paytm_lab.fraud.explain import explain
 from paytm_lab.fraud.lists import ListChange
 from paytm_lab.fraud.parts import Parts
+from paytm_lab.fraud.registry import Model
 from paytm_lab.fraud.rule_book import Change
 from paytm_lab.fraud.rules import RuleSettings, amount_score
 from paytm_lab.fraud.scorer import Preview
@@ -69,7 +70,7 @@ def scores(parts: Parts, asked: Sequence[Candidate]) -> Json:
 
 
 def _score(candidate: Candidate, preview: Preview) -> Json:
-    verdict, facts, settings, thresholds = preview
+    verdict, facts, settings, thresholds, model_why = preview
     return {
         "from_user": candidate.from_user_id,
         "to_user": candidate.to_user_id,
@@ -93,7 +94,7 @@ def _score(candidate: Candidate, preview: Preview) -> Json:
                 "why": why,
                 "decided": rule == verdict.rule,
             }
-            for rule, said, why in explain(facts, settings, thresholds)
+            for rule, said, why in explain(facts, settings, thresholds, model_why)
         ],
     }
 
@@ -217,15 +218,19 @@ def _common(payment: str, sender: str, receiver: str, paise: int, asked_us: int)
 
 def rules_now(parts: Parts, change: Change) -> Json:
     """As ``models.RulesNow``."""
-    active = parts.scorer.registry.active
-    model = None
-    if active is not None:
-        model = {
-            "name": active.name,
-            "block_score": active.thresholds.block_score,
-            "review_score": active.thresholds.review_score,
-        }
-    return _version(change) | {"model": model}
+    active, shadow = parts.scorer.registry.deployed
+    model, watched = _model(active), _model(shadow)
+    return _version(change) | {"model": model, "shadow_model": watched}
+
+
+def _model(model: Model | None) -> Json | None:
+    if model is None:
+        return None
+    return {
+        "name": model.name,
+        "block_score": model.thresholds.block_score,
+        "review_score": model.thresholds.review_score,
+    }
 
 
 def rules_history(parts: Parts, before: int | None, changes_max: int) -> Json:

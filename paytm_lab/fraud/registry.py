@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import msgspec
 
 from paytm_lab.core.errors import InvalidSetting, Unavailable
 from paytm_lab.core.fraud import Candidate
+from paytm_lab.fraud.history import History
 from paytm_lab.fraud.rules import Thresholds
 
 
 class ModelInput(msgspec.Struct, frozen=True, gc=False):
-    """What a model sees of one payment: the candidate and the sender's count in the velocity
-    window.
+    """What a model sees of one payment: the candidate, the sender's count in the velocity window,
+    and for a model that needs them the histories of both sides (None: nothing is known).
     """
 
     candidate: Candidate
     velocity_count: int
+    payer: History | None = None
+    payee: History | None = None
+
+
+def _no_words(_: ModelInput) -> str:
+    return ""
 
 
 Predict = Callable[[Sequence[ModelInput]], Sequence[float]]
@@ -26,20 +34,35 @@ Predict = Callable[[Sequence[ModelInput]], Sequence[float]]
 
 class Model(msgspec.Struct, frozen=True):
     """``predict`` gives one score in 0..1 per input, in order. ``name`` with its version is stored
-    with each decision.
+    with each decision. ``why``: what made the score of one input, in words.
     """
 
     name: str
     predict: Predict
     thresholds: Thresholds
+    needs_history: bool = False
+    why: Callable[[ModelInput], str] = _no_words
+
+
+class Deployed(NamedTuple):
+    """The model that decides, and the one that is only watched."""
+
+    active: Model | None = None
+    shadow: Model | None = None
+
+    @property
+    def needs_history(self) -> bool:
+        return any(model is not None and model.needs_history for model in self)
 
 
 class ModelRegistry:
-    """Register models, activate one; threads see either the old or the new one, never a mixture."""
+    """Register models, activate one, watch another in shadow; threads see either the old two or
+    the new ones, never a mixture.
+    """
 
     def __init__(self) -> None:
         self._models: dict[str, Model] = {}
-        self._active: Model | None = None
+        self.deployed = Deployed()
 
     def register(
         self, name: str, predict: Predict, *, block_score: float, review_score: float | None = None
@@ -57,11 +80,16 @@ class ModelRegistry:
                 place="fraud model registry",
                 remedy=f"Registered: {', '.join(self.names()) or 'none'}.",
             )
-        self._active = None if name is None else self._models[name]
+        active = None if name is None else self._models[name]
+        self.deployed = self.deployed._replace(active=active)
+
+    def use(self, deployed: Deployed) -> None:
+        """These two from now on."""
+        self.deployed = deployed
 
     @property
     def active(self) -> Model | None:
-        return self._active
+        return self.deployed.active
 
 
 def scores_of(model: Model, inputs: Sequence[ModelInput]) -> list[float]:

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 import msgspec
 
+from paytm_lab.core.errors import PaytmLabError, StoreError, Unavailable
 from paytm_lab.core.fraud import Candidate, Decision, Verdict
+from paytm_lab.fraud.history import Histories, users_of
 from paytm_lab.fraud.lists import FraudLists
-from paytm_lab.fraud.registry import ModelInput, ModelRegistry, scores_of
+from paytm_lab.fraud.registry import Deployed, Model, ModelInput, ModelRegistry, scores_of
 from paytm_lab.fraud.rules import (
+    DEFAULT_MODEL,
     Facts,
     RuleSettings,
     Thresholds,
@@ -24,6 +28,7 @@ from paytm_lab.fraud.rules import (
     judge,
 )
 from paytm_lab.ports.cache import Cache, Hit
+from paytm_lab.ports.wide_store import WideStore
 
 _VERDICT_TTL_S_MIN = (
     600.0  # a retry of the same payment comes within minutes, whatever the window is
@@ -34,24 +39,31 @@ _decode_verdict = msgspec.json.Decoder(Verdict).decode
 
 class Scored(NamedTuple):
     """A verdict with what it was made from; None where a part was not asked. ``rules_version``: of
-    the rules that judged.
+    the rules that judged. ``shadow_model``: the model that was only watched, and its score; None
+    where it gave none.
     """
 
     verdict: Verdict
     velocity_count: int | None
     model_score: float | None
     rules_version: int = 0
+    shadow_model: str = ""
+    shadow_score: float | None = None
+
+
+_decode_scored = msgspec.json.Decoder(Scored).decode
 
 
 class Preview(NamedTuple):
     """What would be said of a payment now, with all that it would be said by. ``thresholds``: of
-    the model that was asked.
+    the model that was asked; ``model_why``: what made its score, in words.
     """
 
     verdict: Verdict
     facts: Facts
     settings: RuleSettings
     thresholds: Thresholds | None
+    model_why: str = ""
 
 
 def velocity_key(user_id: str) -> str:
@@ -62,12 +74,17 @@ def verdict_key(payment_id: str) -> str:
     return f"fraud:verdict:{payment_id}"
 
 
+def scored_key(payment_id: str) -> str:
+    return f"fraud:scored:{payment_id}"
+
+
 class Scorer:
     """Implements ``ports.fraud_gate.FraudGate``. Thread-safe: its state is in the cache and in
     whole-replaced sets and ``settings``: each call judges by those that it found when it began.
 
-    Raises core.errors.Unavailable when the cache or the active model does not answer; what to do
-    then (review, allow, refuse) is the caller's setting.
+    Raises core.errors.Unavailable when the cache, the active model, or the store of the histories
+    that it needs does not answer; what to do then (review, allow, refuse) is the caller's setting.
+    A shadow model that fails gives no score, and changes nothing.
     """
 
     def __init__(
@@ -76,11 +93,13 @@ class Scorer:
         cache: Cache,
         registry: ModelRegistry | None = None,
         lists: FraudLists | None = None,
+        store: WideStore | None = None,
     ) -> None:
         self.settings = settings
         self.registry = registry if registry is not None else ModelRegistry()
         self.lists = lists if lists is not None else FraudLists()
         self._cache = cache
+        self._store = store
 
     def use(self, settings: RuleSettings) -> None:
         """Judge by these from now on."""
@@ -97,16 +116,18 @@ class Scorer:
         new = list({c.payment_id: c for c in candidates if c.payment_id not in verdicts}.values())
         if new:
             settings = self.settings
-            scored = self._judge_all(new, self._reserve(new, settings), settings)
+            deployed = self.registry.deployed
+            histories = self._histories(new, deployed)
+            counts = self._reserve(new, settings)
+            scored = self._judge_all(new, counts, settings, deployed, histories)
             self._release_blocked(new, scored)
             fresh = {c.payment_id: s.verdict for c, s in zip(new, scored, strict=True)}
-            self._cache.set_many(
-                {
-                    verdict_key(payment_id): _encode(verdict)
-                    for payment_id, verdict in fresh.items()
-                },
-                max(settings.velocity_window_s, _VERDICT_TTL_S_MIN),
-            )
+            values = {verdict_key(name): _encode(verdict) for name, verdict in fresh.items()}
+            if deployed != Deployed():  # its event will carry only the decision
+                values |= {
+                    scored_key(c.payment_id): _encode(s) for c, s in zip(new, scored, strict=True)
+                }
+            self._cache.set_many(values, max(settings.velocity_window_s, _VERDICT_TTL_S_MIN))
             verdicts.update(fresh)
         return [verdicts[c.payment_id] for c in candidates]
 
@@ -132,7 +153,39 @@ class Scorer:
             order, self._cache.count_window(hits, settings.velocity_window_s), strict=True
         ):
             counts[i] = count
-        return self._judge_all(candidates, counts, settings)
+        deployed = self.registry.deployed
+        histories = self._histories(candidates, deployed)
+        if not deployed.needs_history:
+            return self._judge_all(candidates, counts, settings, deployed, histories)
+        # Each is scored on what came before it, the earlier ones of this call included.
+        scored: dict[int, Scored] = {}
+        for i in order:
+            scored[i] = self._judge_all(
+                [candidates[i]], [counts[i]], settings, deployed, histories
+            )[0]
+            histories.note(candidates[i])
+        return [scored[i] for i in range(len(candidates))]
+
+    def decided(self, payment_ids: Sequence[str]) -> list[Scored | None]:
+        """What ``decide`` made its verdicts from, while the cache has it and a model was deployed;
+        in one round trip, None for what is not known (any more).
+        """
+        if self.registry.deployed == Deployed():
+            return [None] * len(payment_ids)
+        try:
+            stored = self._cache.get_many([scored_key(each) for each in payment_ids])
+        except Unavailable:
+            return [None] * len(payment_ids)
+        return [None if body is None else _decode_scored(body) for body in stored]
+
+    def remember(self, payments: Sequence[Candidate]) -> None:
+        """Add payments that were made to the histories that models look at, if one does."""
+        deployed = self.registry.deployed
+        if payments and deployed.needs_history:
+            histories = self._histories(payments, deployed)
+            for each in sorted(payments, key=lambda c: (c.at_us, c.payment_id)):
+                histories.note(each)
+            histories.write()
 
     def preview(self, candidates: Sequence[Candidate]) -> list[Preview]:
         """What each of them would be told if it alone were made at its ``at_us``. Nothing is
@@ -151,18 +204,20 @@ class Scorer:
             for times in [arrivals[c.from_user_id]]
         ]
         frozen, mules = self.lists.frozen, self.lists.mules
-        model = self.registry.active
+        deployed = self.registry.deployed
+        model = deployed.active
         thresholds = None if model is None else model.thresholds
+        histories = self._histories(candidates, deployed)
+        judged = self._judge_all(candidates, counts, settings, deployed, histories)
         return [
             Preview(
                 scored.verdict,
                 _facts(c, scored.velocity_count, scored.model_score, frozen, mules),
                 settings,
                 thresholds,
+                "" if model is None else model.why(_input(c, scored.velocity_count, histories)),
             )
-            for c, scored in zip(
-                candidates, self._judge_all(candidates, counts, settings), strict=True
-            )
+            for c, scored in zip(candidates, judged, strict=True)
         ]
 
     def score_blind(self, candidates: Sequence[Candidate], floor: Decision) -> list[Scored]:
@@ -181,36 +236,48 @@ class Scorer:
             for c in candidates
         ]
 
+    def _histories(self, candidates: Sequence[Candidate], deployed: Deployed) -> Histories:
+        """Of all who take part; empty where no model asks for them."""
+        if not deployed.needs_history or self._store is None:
+            return Histories(None, ())
+        try:
+            return Histories(self._store, users_of(candidates))
+        except StoreError as error:
+            raise Unavailable(f"histories: {error}", place="fraud histories") from error
+
     def _judge_all(
         self,
         candidates: Sequence[Candidate],
         counts: Sequence[int | None],
         settings: RuleSettings,
+        deployed: Deployed,
+        histories: Histories,
     ) -> list[Scored]:
         frozen, mules = self.lists.frozen, self.lists.mules
-        model = self.registry.active
         version = settings.version
-        if model is None:
+        model, shadow = deployed
+        if model is None and shadow is None:
             return [
                 Scored(judge(_facts(c, n, None, frozen, mules), settings), n, None, version)
                 for c, n in zip(candidates, counts, strict=True)
             ]
-        scores = scores_of(
-            model, [ModelInput(c, n or 0) for c, n in zip(candidates, counts, strict=True)]
-        )
+        inputs = [_input(c, n, histories) for c, n in zip(candidates, counts, strict=True)]
+        scores: Sequence[float | None] = [None] * len(inputs)
+        name, thresholds = DEFAULT_MODEL, None
+        if model is not None:
+            scores, name, thresholds = scores_of(model, inputs), model.name, model.thresholds
         return [
             Scored(
-                judge(
-                    _facts(c, n, s, frozen, mules),
-                    settings,
-                    model=model.name,
-                    thresholds=model.thresholds,
-                ),
+                judge(_facts(c, n, s, frozen, mules), settings, model=name, thresholds=thresholds),
                 n,
                 s,
                 version,
+                "" if shadow is None else shadow.name,
+                watched,
             )
-            for c, n, s in zip(candidates, counts, scores, strict=True)
+            for c, n, s, watched in zip(
+                candidates, counts, scores, _shadow_scores(shadow, inputs), strict=True
+            )
         ]
 
     def _reserve(self, candidates: Sequence[Candidate], settings: RuleSettings) -> list[int | None]:
@@ -251,3 +318,15 @@ def _facts(
         bool(mules) and (c.from_user_id in mules or c.to_user_id in mules),
         model_score,
     )
+
+
+def _input(c: Candidate, velocity_count: int | None, histories: Histories) -> ModelInput:
+    payer, payee = histories.of(c.from_user_id), histories.of(c.to_user_id)
+    return ModelInput(c, velocity_count or 0, payer, payee)
+
+
+def _shadow_scores(shadow: Model | None, inputs: Sequence[ModelInput]) -> Sequence[float | None]:
+    if shadow is not None:
+        with suppress(PaytmLabError):
+            return scores_of(shadow, inputs)
+    return [None] * len(inputs)

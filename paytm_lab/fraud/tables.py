@@ -9,12 +9,15 @@ LISTS = "fraud_lists"
 FLAGGED = "fraud_flagged"
 RULE_CHANGES = "fraud_rule_changes"
 LIST_CHANGES = "fraud_list_changes"
+HISTORY = "fraud_history"
+MODELS = "fraud_models"
 
 WIDE_TABLES: tuple[WideTable, ...] = (
     # One row per scored payment: what was known, and the answer. The row is the answer for good.
     # ``gate``: 'before' when the decision came with the event, 'after' when it was made on reading
     # it. ``velocity_count`` is -1 where nothing was counted; ``model_score`` is -1 where no model
-    # was asked; ``rules_version`` is 0 or null where it is not known which rules judged.
+    # was asked; ``rules_version`` is 0 or null where it is not known which rules judged;
+    # ``shadow_model`` and ``shadow_score``: of a model that was asked but did not decide.
     WideTable(
         FEATURES,
         ("payment_id",),
@@ -34,6 +37,8 @@ WIDE_TABLES: tuple[WideTable, ...] = (
             "scored_at_us": "bigint",
             "gate": "text",
             "rules_version": "bigint",
+            "shadow_model": "text",
+            "shadow_score": "double",
         },
     ),
     # The decisions about a sender's payments that were not "allow", the newest first
@@ -89,5 +94,15 @@ WIDE_TABLES: tuple[WideTable, ...] = (
             "changed_by": "text",
             "note": "text",
         },
+    ),
+    # What trained models know of a user: decaying sums of what they paid and received, as
+    # history.py packs them. Kept while a model is deployed.
+    WideTable(HISTORY, ("user_id",), (), {"user_id": "text", "sums": "blob"}),
+    # Trained models, in parts. ``model``: its digest.
+    WideTable(
+        MODELS,
+        ("model",),
+        ("part",),
+        {"model": "text", "part": "bigint", "body": "blob"},
     ),
 )

@@ -32,6 +32,20 @@ PAYMENT_COLUMNS = (
 SHARD_COLUMNS = ("shard", "accounts", "balance_paise", "payments", "entries")
 HOURLY_COLUMNS = ("hour", "payments", "completed", "failed", "amount_paise")
 FEATURE_COLUMNS = ("payment_id", "user_id", "amount_paise", "score", "decision", "rule")
+MODEL_COLUMNS = (
+    "payment_id",
+    "user_id",
+    "to_user_id",
+    "amount_paise",
+    "at_us",
+    "gate",
+    "decision",
+    "rule",
+    "model",
+    "model_score",
+    "shadow_model",
+    "shadow_score",
+)
 VERDICT_COLUMNS = ("check", "state", "detail")
 EVENT_COLUMNS = ("topic", "type", "events")
 NAIVE_COLUMNS = ("path", "accepted", "refused", "affordable", "lost_paise")
@@ -106,6 +120,28 @@ def features_frame(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     """One row a scored payment, from the wide store's ``features`` (``amount`` is paise there)."""
     renamed = ({**row, "amount_paise": row.get("amount_paise", row.get("amount"))} for row in rows)
     return _from_rows("features", FEATURE_COLUMNS, renamed)
+
+
+def model_scores_frame(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """One row a scored payment, from the wide store's ``features``: what trained models gave it.
+    ``model_score`` is NaN where none decided, ``shadow_score`` where none was watched; in order of
+    ``at_us``.
+    """
+    plain = {"shadow_model": "", "shadow_score": -1.0}  # of rows that are older than these columns
+    full = (
+        {
+            **row,
+            **{
+                name: other if row.get(name) is None else row[name] for name, other in plain.items()
+            },
+            "amount_paise": row.get("amount_paise", row.get("amount")),
+        }
+        for row in rows
+    )
+    frame = _from_rows("model scores", MODEL_COLUMNS, full)
+    for name in ("model_score", "shadow_score"):
+        frame[name] = frame[name].astype(float).where(frame[name] >= 0)
+    return frame.sort_values(["at_us", "payment_id"], ignore_index=True)
 
 
 def verdict_frame(checks: Iterable[Any]) -> pd.DataFrame:

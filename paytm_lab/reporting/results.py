@@ -73,6 +73,11 @@ class RunResult:
         return _frames().features_frame(self._read_features())
 
     @cached_property
+    def model_scores(self) -> pd.DataFrame:
+        """One row a scored payment of the lab (frames.MODEL_COLUMNS)."""
+        return _frames().model_scores_frame(self._read_features())
+
+    @cached_property
     def events(self) -> pd.DataFrame:
         """Events in the log by topic and type (frames.EVENT_COLUMNS)."""
         return _frames().events_frame(self._read_events())

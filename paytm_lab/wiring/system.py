@@ -26,8 +26,8 @@ from paytm_lab.core.fraud import Decision
 from paytm_lab.core.ids import PaymentIds
 from paytm_lab.fraud.consumer import FraudConsumer
 from paytm_lab.fraud.lists import FROZEN, FraudLists, ListNews
+from paytm_lab.fraud.model_book import ModelBook
 from paytm_lab.fraud.registry import ModelRegistry
-from paytm_lab.fraud.scorer import Scorer
 from paytm_lab.fraud.tables import FEATURES
 from paytm_lab.fraud.tables import WIDE_TABLES as FRAUD_TABLES
 from paytm_lab.ledger import queries, schema
@@ -58,7 +58,7 @@ from paytm_lab.routing.route_cache import RouteCache
 from paytm_lab.routing.shard_map import Router, ShardMap, load, load_or_create
 from paytm_lab.shard_manager.fraud_answers import FraudAnswers
 from paytm_lab.wiring.channels import Notifying
-from paytm_lab.wiring.fraud_rules import open_rules
+from paytm_lab.wiring.fraud_rules import open_rules, open_scorer
 from paytm_lab.wiring.stores import Stores, open_coordination, open_stores
 
 WIDE_TABLES = (*FRAUD_TABLES, *ANALYTICS_TABLES, *NOTIFICATION_TABLES)
@@ -162,13 +162,14 @@ class System:
             for shard, database in self.databases.items()
         }
         self.models = ModelRegistry()
+        self.model_book = ModelBook(self.coordination, self.wide, self.clock, self.models)
         self.fraud_lists = FraudLists(self.wide, self.clock)
         self.fraud_lists.load()
         self.list_news = ListNews(self.coordination)
         self.routes = RouteCache(self.cache)
         self.rule_book = open_rules(settings, self.coordination, self.wide, self.clock)
-        self.scorer = Scorer(self.rule_book.rules, self.cache, self.models, self.fraud_lists)
-        self.rule_book.follow(self.scorer.use)
+        fraud = (self.cache, self.models, self.fraud_lists, self.wide)
+        self.scorer = open_scorer(self.rule_book, *fraud)
         self.engine = TransferEngine(
             self.router,
             self.writers,

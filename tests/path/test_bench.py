@@ -39,6 +39,16 @@ from tests.path.command_line import Cli
             ["what payments_per_s", "what payments_per_s drawn_per_s", "what events_per_s ratio"],
         ),
         (
+            "fraud",
+            [
+                "what payments_per_s frauds",
+                "what features rows_per_s",
+                "what model rows_per_s raw_to_score_rows_per_s train_s model_bytes",
+                "what model metric published mean sd",
+                "what model as added_ms_p50 added_ms_p99 without_ms_p50",
+            ],
+        ),
+        (
             "http",
             [
                 "workers events connections bulk offered_per_s transfers_per_s latency_ms_p50"
