@@ -62,9 +62,12 @@ def train(
         )
     if not np.isfinite(rows).all():
         raise BadInput("a feature is NaN or infinite", place="train")
+    import sklearn.ensemble
+    import sklearn.linear_model  # noqa: F401 - only threads of what is loaded can be limited
     from threadpoolctl import threadpool_limits  # scikit-learn brings it
 
-    # Threads that wait for each other in a busy loop cost more than they bring on a busy machine.
+    # Several threads add in an order of their own, so that the last digits differ between runs; and
+    # on a busy machine they cost more, by waiting for each other, than they bring.
     with threadpool_limits(limits=jobs):
         scores, (kind, arrays) = _FITS[method](rows, labels, seed, jobs, options)
     file = ModelFile(
