@@ -12,13 +12,17 @@ import json
 import os
 import re
 import shutil
+import signal
 import time
 import traceback
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from paytm_lab import wiring
 from paytm_lab.core.errors import MissingPart, PaytmLabError
@@ -34,6 +38,7 @@ STATUS = "last-run.json"
 LATEST = "latest"
 PARTIAL = ".partial"
 UNKNOWN = 4  # also the exit code of a run that ended before it had a verdict, by no named error
+STOPPED = 128 + signal.SIGTERM  # as shells say it
 _DATED = re.compile(r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\dZ(-\d+)?")
 
 
@@ -55,6 +60,26 @@ def batch(common: Common, what: What, folder: Path, keep: int) -> int:
         return _run(replace(common, quiet=True), common.quiet, what, folder, keep)
 
 
+@contextmanager
+def _stoppable(folder: Path, status: Mapping[str, Any]) -> Iterator[None]:
+    """systemd's stop ends a run at once, with its kernels: a lab bears that as it bears a kill, and
+    the next run clears up. The status says it.
+    """
+
+    def stop(*_: object) -> None:
+        _write(folder, {**status, "state": "interrupted", "error": "SIGTERM"})
+        for child in psutil.Process().children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
+        os._exit(STOPPED)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _run(common: Common, quiet: bool, what: What, folder: Path, keep: int) -> int:
     started, begun = datetime.now(UTC), time.monotonic()
     name = _free_name(folder, started)
@@ -70,7 +95,8 @@ def _run(common: Common, quiet: bool, what: What, folder: Path, keep: int) -> in
 
     _write(folder, status)
     try:
-        code = make_report(common, what, part, audited).audit.exit_code
+        with _stoppable(folder, status):
+            code = make_report(common, what, part, audited).audit.exit_code
     except PaytmLabError as error:
         status["error"], code = str(error), error.exit_code
     except Exception as error:  # a schedule must hear of it, and of nothing it could take for clean

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sqlite3
 import subprocess
@@ -11,15 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import psutil
 import pytest
 
 from paytm_lab.ledger.audit.report import AuditReport, Check
 from paytm_lab.verbs import batch as module
 from paytm_lab.verbs import report as report_verb
 from paytm_lab.verbs.folders import only_one
+from tests import waiting
 from tests.path.command_line import Cli, Ran
 from tests.unit.test_reporting_notebooks import write
 
+ROOT = Path(__file__).parents[2]
 PARAMETERS = ("data = ''\nprofile = 'embedded'\nseed = 7", "parameters")
 
 
@@ -150,6 +154,32 @@ def test_two_at_once_are_refused_and_change_nothing(run: Any, tmp_path: Path) ->
     assert status(tmp_path) == {"state": "running"}
 
 
+@pytest.mark.timeout(120)
+def test_a_stop_is_said_and_the_next_run_clears_up(run: Any, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "gate")
+    waits = f"open('{tmp_path}/here', 'w').close()\nopen('{tmp_path}/gate').read()"
+    write(tmp_path / "nb" / "01_waits.ipynb", PARAMETERS, (waits,))
+    words = ["report", "--batch", str(tmp_path / "reports"), "--users", "40", "--payments", "120",
+             "--notebooks", str(tmp_path / "nb")]  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-m", "paytm_lab.cli", *words], cwd=ROOT, stderr=subprocess.DEVNULL
+    )
+    waiting.until((tmp_path / "here").exists)
+    assert status(tmp_path)["state"] == "running"
+    assert status(tmp_path)["pid"] == process.pid
+    family = psutil.Process(process.pid).children(recursive=True)
+    process.terminate()
+    assert process.wait(60) == 143
+    assert len(family) >= 1 and not psutil.wait_procs(family, timeout=30)[1]  # a kernel
+    said = status(tmp_path)
+    assert (said["state"], said["error"], said["verdict"]) == ("interrupted", "SIGTERM", "passed")
+    (part,) = dated(tmp_path)
+    assert part.name.endswith(".partial")
+    (tmp_path / "nb" / "01_waits.ipynb").unlink()
+    assert run().code == 0
+    assert not part.exists() and len(dated(tmp_path)) == 1
+
+
 def test_a_folder_that_cannot_be_written_is_said(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     ran = cli("report", "--batch", str(tmp_path / "file" / "reports"))
@@ -161,9 +191,8 @@ def test_a_lock_is_free_again_when_its_holder_was_killed(tmp_path: Path) -> None
         "import os, sys, pathlib\nfrom paytm_lab.verbs.folders import only_one\n"
         "with only_one(pathlib.Path(sys.argv[1]), 'busy'): os.kill(os.getpid(), 9)"
     )
-    root = Path(__file__).parents[2]
     done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "lock")], cwd=root, check=False
+        [sys.executable, "-c", code, str(tmp_path / "lock")], cwd=ROOT, check=False
     )
     assert done.returncode == -9
     with only_one(tmp_path / "lock", "busy"):

@@ -106,7 +106,8 @@ def test_two_at_once_in_one_folder_are_refused(cli: Cli, tmp_path: Path) -> None
 def test_a_failed_point_is_on_the_page_and_in_the_exit_code(cli: Cli, tmp_path: Path) -> None:
     cell = "import tempfile\nrecord('half', 12 // (n - 1))\nrecord('at', tempfile.mkdtemp())"
     notebooks, out = made(tmp_path / "nb", cell), tmp_path / "s"
-    words = ("sweep", "small", "-p", "n=1,2", "--notebooks", str(notebooks), "--out", str(out))
+    words = ("sweep", "small", "-p", "n=1,2", "--notebooks", str(notebooks), "--out", str(out),
+             "--workers", "1")  # fmt: skip
     ran = cli(*words)
     assert ran.code == 1
     assert "failed: n=1: ZeroDivisionError" in ran.out and f"sweep: {out}/index.html" in ran.out
