@@ -6,8 +6,11 @@ from math import comb
 
 import pytest
 
-from paytm_lab.core.errors import BadInput
-from paytm_lab.simulation import isolation
+from paytm_lab.backends.embedded import plain_session as embedded
+from paytm_lab.backends.servers import plain_session as servers
+from paytm_lab.backends.servers.mysql_server import MySqlServer
+from paytm_lab.core.errors import BadInput, ShardUnavailable
+from paytm_lab.simulation import isolation, lost_update
 from paytm_lab.simulation.isolation import LEVELS, Row, count_outcomes, orders, play
 
 SAFE = ("repeatable read, FOR UPDATE", "immediate", "one statement")
@@ -77,3 +80,16 @@ def test_what_is_no_level_is_said() -> None:
     for clients in (0, 4, -1):
         with pytest.raises(BadInput, match="clients"):
             orders(clients)
+
+
+def test_the_engines_levels_are_the_models() -> None:
+    assert lost_update.LEVELS_OF == {"embedded": embedded.LEVELS, "servers": servers.LEVELS}
+    assert set(embedded.LEVELS) | set(servers.LEVELS) == set(LEVELS)
+
+
+def test_a_server_that_is_not_there_is_said() -> None:
+    nobody = MySqlServer("127.0.0.1", 1, "lab", "", "paytm")
+    with pytest.raises(ShardUnavailable, match="2003"):
+        servers.MySqlPlainSession(nobody, "shard-0", "repeatable read")
+    with pytest.raises(BadInput, match="no level"):
+        servers.MySqlPlainSession(nobody, "shard-0", "immediate")

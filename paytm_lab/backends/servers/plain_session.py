@@ -24,8 +24,8 @@ _ISOLATION = {
     "autocommit": "REPEATABLE-READ",
     "read committed": "READ-COMMITTED",
     "repeatable read": "REPEATABLE-READ",
-    "repeatable read, FOR UPDATE": "REPEATABLE-READ",
     "serializable": "SERIALIZABLE",
+    "repeatable read, FOR UPDATE": "REPEATABLE-READ",
     "one statement": "REPEATABLE-READ",
 }
 LEVELS = tuple(_ISOLATION)
