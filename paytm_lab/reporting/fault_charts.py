@@ -116,8 +116,8 @@ def _shade(fig: go.Figure, run: Any, end_s: float) -> None:
              "layer": "below"}
         )  # fmt: skip
         notes.append(
-            {"x": begin_s, "y": 1, "xref": "x", "yref": "paper",
-             "xanchor": "left" if begin_s < 0.7 * end_s else "right",
+            {"x": begin_s if begin_s < 0.7 * end_s else stop_s, "y": 1, "xref": "x",
+             "yref": "paper", "xanchor": "left" if begin_s < 0.7 * end_s else "right",
              "yanchor": "top", "yshift": -16 * (number % 2), "showarrow": False,
              "text": name.replace("process ", ""),
              "font": {"size": 11.5, "color": INK}, "bgcolor": "rgba(255,255,255,.75)"}

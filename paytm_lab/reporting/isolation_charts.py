@@ -34,7 +34,12 @@ def interleaving(history: Any, *, profile: str = "model") -> go.Figure:
             y=[place[step.client] for step in steps if step.said == said],
             text=[_words(step) for step in steps if step.said == said],
             mode="markers+text",
-            textposition="top center",
+            # Neighbours' words would touch on a phone.
+            textposition=[
+                "top center" if n % 2 else "bottom center"
+                for n, step in zip(numbers, steps, strict=True)
+                if step.said == said
+            ],
             textfont={"size": 11.5, "color": INK},
             marker={"color": color, "size": 13, "symbol": "circle" if said == "done" else "x"},
             name=said,
