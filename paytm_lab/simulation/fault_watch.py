@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -72,8 +73,8 @@ class Window(NamedTuple):
 
 
 class Audited(NamedTuple):
-    """One audit. Amounts in paise, of the shards that could be read; ``verdict``: passed | failed |
-    unknown.
+    """One audit, begun ``when``. Amounts in paise, of the shards that could be read; ``verdict``:
+    passed | failed | unknown. ``at_s``: when it was done.
     """
 
     when: str
@@ -219,15 +220,18 @@ class _Watcher:
         began_s = load.now_s()
         seen.open_since = (name, began_s)
         if each.kind != "down":  # a shard that is slow is slow to close a stamp, too
-            self._books_due_s = began_s + each.seconds
-        with self._lab.fault(each.target, each.kind) as fault:
-            self._frozen = each.kind == "frozen"  # who asks such a shard waits, the watcher too
-            self._look_for(each.seconds / 2)
-            if not self._frozen:
-                self._audit(f"during {name}", "live")
-            self._look_for(began_s + each.seconds - load.now_s())
-        self._frozen = False
-        self._ended(name, began_s, fault.sight)
+            self._books_due_s = np.inf
+        self._frozen = each.kind == "frozen"  # who asks such a shard waits, the watcher too
+        # In a thread of its own: an audit waits for a shard that is slow, and the fault's end must
+        # not wait for the audit.
+        with ThreadPoolExecutor(1, thread_name_prefix="audit") as auditor:
+            with self._lab.fault(each.target, each.kind) as fault:
+                self._look_for(each.seconds / 2)
+                audited = auditor.submit(self._audit, f"during {name}", "live")
+                self._look_for(began_s + each.seconds - load.now_s())
+            self._frozen, self._books_due_s = False, 0.0
+            self._ended(name, began_s, fault.sight)
+            audited.result()
 
     def _crash(self, each: Planned, name: str) -> None:
         lab, load = self._lab, self._load
@@ -275,11 +279,17 @@ class _Watcher:
             return nothing | {"asked": 0.0}
         system = self._lab.system
         found = nothing | {"pending": float(_pending(system.databases))}
+        began_s = self._load.now_s()
+        if began_s < self._books_due_s:
+            return found | {"asked": 0.0}
         try:
             closed = as_of.close_stamp(system.databases, system.clock.now_us(), wait_s=CLOSE_WAIT_S)
             books = as_of.ledger_as_of(system.databases, closed)
         except PaytmLabError:
             return found
+        finally:
+            took_s = self._load.now_s() - began_s
+            self._books_due_s = began_s + (1 + BOOKS_PAUSE) * took_s
         return found | {"difference_paise": float(books.difference_paise)}
 
     def _audit(self, when: str, mode: str) -> None:
