@@ -150,7 +150,10 @@ def sweep(
     notebooks: Notebooks = Path("notebooks"),
     profile: Profile = None,
     data: Data = None,
-    seed: Seed = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(help="Seed of every point; as -p seed=N.", show_default="the notebook's own"),
+    ] = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:

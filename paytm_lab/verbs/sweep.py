@@ -31,6 +31,7 @@ from paytm_lab.verbs.sweep_work import run_notebook, run_simulation
 SIMULATE = "simulate"
 MARK = ".paytm-lab-sweep"
 DEFAULT_SEED = 7
+COLUMNS_MAX = 5  # figures that a terminal's width holds beside the parameters
 _SIMULATED: Mapping[str, Any] = {
     "shards": 4,
     "strategy": "slot_map",
@@ -183,7 +184,10 @@ def _say(job: _Job, outcomes: Sequence[Outcome], files: sweep_page.SweepFiles, q
         row |= {figure.name: figure.value for figure in outcome.worked.figures}
         shown.append(row | {"state": outcome.state})
     names = list(dict.fromkeys(name for row in shown for name in row if name != "state"))
-    table(shown, [*names, "state"])
+    differ = [name for name in names[len(changed) :] if len({row.get(name) for row in shown}) > 1]
+    table(shown, [*changed, *differ[:COLUMNS_MAX], "state"])
+    if len(names) > len(changed) + len(differ[:COLUMNS_MAX]):
+        note("more figures, and those that are the same at every point, are on the page", quiet)
     for outcome in outcomes:
         if outcome.worked.error:
             last = outcome.worked.error.strip().splitlines()[-1].strip()
