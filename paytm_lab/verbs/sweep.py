@@ -184,7 +184,8 @@ def _say(job: _Job, outcomes: Sequence[Outcome], files: sweep_page.SweepFiles, q
         row |= {figure.name: figure.value for figure in outcome.worked.figures}
         shown.append(row | {"state": outcome.state})
     names = list(dict.fromkeys(name for row in shown for name in row if name != "state"))
-    differ = [name for name in names[len(changed) :] if len({row.get(name) for row in shown}) > 1]
+    figures = names[len(changed) :]
+    differ = [n for n in figures if len(shown) == 1 or len({row.get(n) for row in shown}) > 1]
     table(shown, [*changed, *differ[:COLUMNS_MAX], "state"])
     if len(names) > len(changed) + len(differ[:COLUMNS_MAX]):
         note("more figures, and those that are the same at every point, are on the page", quiet)
