@@ -81,7 +81,7 @@ def fingerprint(folder: Path) -> dict[str, str]:
 def test_the_verbs_are_those_of_the_design_that_are_built() -> None:
     assert set(VERBS) == {
         *("run", "report", "audit", "replay", "trace", "relay", "consume"),
-        *("fault", "simulate", "bench", "config", "serve", "load", "stack"),
+        *("fault", "simulate", "bench", "config", "serve", "load", "stack", "sweep"),
     }
 
 
