@@ -14,12 +14,11 @@ from paytm_lab.core.fraud import Candidate
 from paytm_lab.fraud.array_models import ArrayModel
 from paytm_lab.fraud.model_file import ModelFile, encode
 from paytm_lab.fraud.registry import Deployed
-from paytm_lab.fraud.rules import Thresholds
 from paytm_lab.fraud.science import published
 from paytm_lab.fraud.science.evaluation import interval
 from paytm_lab.fraud.science.features import make_features
 from paytm_lab.fraud.science.live import live_features
-from paytm_lab.fraud.science.models import BOOSTING, FOREST, LOGISTIC, train
+from paytm_lab.fraud.science.models import BOOSTING, FOREST, LOGISTIC, NEVER_BLOCKS, train
 from paytm_lab.fraud.science.payments import Payments
 from paytm_lab.simulation import handbook as hb
 from paytm_lab.simulation.payments import Workload
@@ -156,7 +155,7 @@ def _live(
             return 1e3 * took
 
         for name, file in models.items():
-            lab.deploy_model(file, shadow=False, thresholds=Thresholds(1.0, None))
+            lab.deploy_model(file, shadow=False, thresholds=NEVER_BLOCKS)
             model = registry.deployed.active
             ways = {
                 "none": Deployed(), "active": Deployed(model), "shadow": Deployed(None, model),

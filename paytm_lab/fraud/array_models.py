@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paytm_lab.core.errors import BadInput
-from paytm_lab.fraud.live_features import LIVE, WITHOUT_HISTORY, feature_rows
+from paytm_lab.fraud.live_features import LIVE, ONLINE, WITHOUT_HISTORY, feature_rows
 from paytm_lab.fraud.model_file import ModelFile
 from paytm_lab.fraud.registry import Model, ModelInput
 
@@ -123,6 +123,13 @@ def live_model(file: ModelFile) -> Model:
             f"model {file.id} needs {', '.join(unknown)}: a live scorer does not know that",
             place="deploy",
             remedy="Train it on the features of fraud.live_features.LIVE.",
+        )
+    made = file.facts.get("features_made") or ONLINE
+    if made != ONLINE and not set(file.features) <= set(WITHOUT_HISTORY):
+        raise BadInput(
+            f"model {file.id} was trained on {made} features, which a live scorer makes otherwise",
+            place="deploy",
+            remedy="Train it on what fraud.science.live.live_features gives.",
         )
     model = ArrayModel(file)
     columns = [LIVE.index(name) for name in file.features]

@@ -94,7 +94,8 @@ class FraudConsumer:
             return
         stored = self._store.fetch(FEATURES, [(payment_id,) for payment_id in events])
         new = [e for payment_id, e in events.items() if (payment_id,) not in stored]
-        fresh = self._decide(new)
+        made = {e.data.payment_id: int(e.type == _COMPLETED) for e in new}
+        fresh = [row | {"made": made[row["payment_id"]]} for row in self._decide(new)]
         if fresh:
             self._store.upsert(FEATURES, fresh)
             self._scorer.remember([_candidate(e.data) for e in new if e.type == _COMPLETED])
@@ -208,10 +209,15 @@ def _gated_row(data: PaymentData, told: Scored | None, now_us: int) -> Row:
         0.0 if data.fraud_score is None else data.fraud_score,
         Decision(data.fraud_decision),
         data.fraud_rule or "gate",  # an event of before the rule was told
-        told.verdict.model if told is not None else "default",
+        told.verdict.model if told is not None else _model_behind(data.fraud_rule),
     )
     row = _row(data, (told or Scored(verdict, None, None))._replace(verdict=verdict), now_us)
     return row | {"gate": "before"}
+
+
+def _model_behind(rule: str) -> str:
+    """Where what the gate made its decision from is not known any more."""
+    return "unknown" if rule == "model" else "default"
 
 
 def _messages(rows: Sequence[Row], events: dict[str, PaymentEvent]) -> list[Message]:

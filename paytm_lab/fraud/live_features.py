@@ -43,6 +43,7 @@ LIVE: tuple[str, ...] = (
     "amount_over_received_1d",
 )
 WITHOUT_HISTORY = LIVE[:5]
+ONLINE = "online"  # who makes them, as a model file says it
 NIGHT_HOUR_LAST = 6
 IDLE_HOURS_MAX = 2_160.0  # 90 days; also of who never paid
 COUNT_MIN = 1e-9  # a sum of less weight says nothing

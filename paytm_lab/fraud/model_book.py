@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Sequence
 
 import msgspec
 
@@ -24,7 +25,7 @@ from paytm_lab.core.fraud import Candidate
 from paytm_lab.fraud import history, model_file
 from paytm_lab.fraud.array_models import live_model
 from paytm_lab.fraud.model_file import ModelFile
-from paytm_lab.fraud.registry import Deployed, Model, ModelRegistry
+from paytm_lab.fraud.registry import Deployed, Model, ModelInput, ModelRegistry
 from paytm_lab.fraud.rules import Thresholds
 from paytm_lab.fraud.tables import FEATURES, MODELS, RULE_CHANGES
 from paytm_lab.ports.coordination import Coordination
@@ -32,6 +33,7 @@ from paytm_lab.ports.wide_store import Row, WideStore
 
 DOCUMENT = "fraud_models"
 BOOK = "models"
+RETRY_US = 1_000_000
 PART_BYTES = 16 * 1024  # far below what a Cassandra takes in one statement by default
 _logger = logging.getLogger(__name__)
 
@@ -42,6 +44,7 @@ class Named(msgspec.Struct, frozen=True):
     id: str
     digest: str
     thresholds: Thresholds
+    needs_history: bool = False
 
 
 class Deployment(msgspec.Struct, frozen=True):
@@ -60,7 +63,8 @@ _decode = msgspec.json.Decoder(Deployment).decode
 class ModelBook:
     """Opens the book and follows it: ``registry`` holds what it says, in every process.
 
-    A model that cannot be read here stays out of use, and that is logged: the rules work without.
+    A model that cannot be read here is one that fails: in force the scorer is down, in shadow there
+    is no score. Whoever asks it next has it read again, at most once in ``RETRY_US``.
     """
 
     def __init__(
@@ -96,11 +100,11 @@ class ModelBook:
         model under an id that is deployed. Conflict where somebody else deployed meanwhile.
         """
         body = model_file.encode(model)
-        live_model(model)
+        needs_history = live_model(model).needs_history
         used = thresholds or model.thresholds
         model_file.check_thresholds(used)
         before = self.read()
-        named = Named(model.id, model.digest, used)
+        named = Named(model.id, model.digest, used, needs_history)
         for other in (before.active, before.shadow):
             if other is not None and other.id == named.id and other.digest != named.digest:
                 raise BadInput(
@@ -108,8 +112,9 @@ class ModelBook:
                     place="deploy",
                     remedy="Give this one a new version.",
                 )
-        if before.active is None and before.shadow is None:
-            self._rebuild_histories()
+        in_use = [each for each in (before.active, before.shadow) if each is not None]
+        if needs_history and not any(each.needs_history for each in in_use):
+            self._rebuild_histories()  # nobody has kept them
         self._keep_body(named.digest, body)
         place = {"shadow": named} if shadow else {"active": named, "shadow": None}
         return self._write(before, by, **place)
@@ -169,6 +174,9 @@ class ModelBook:
             if newest.version <= self._version:
                 return
             self._version = newest.version
+            used = [each for each in (newest.active, newest.shadow) if each is not None]
+            digests = {each.digest for each in used}
+            self._loaded = {d: file for d, file in self._loaded.items() if d in digests}
             self._registry.use(Deployed(self._model(newest.active), self._model(newest.shadow)))
             _logger.info(
                 "fraud models: active %s, shadow %s (version %d, by %s)",
@@ -188,7 +196,22 @@ class ModelBook:
             return live_model(msgspec.structs.replace(file, thresholds=named.thresholds))
         except PaytmLabError as error:
             _logger.warning("model %s cannot be used: %s", named.id, error)
-            return None
+            return self._missing(named, str(error))
+
+    def _missing(self, named: Named, why: str) -> Model:
+        """In place of a model that could not be read: fails, and has it read again."""
+        tried_us = self._clock.now_us()
+
+        def predict(_: Sequence[ModelInput]) -> list[float]:
+            with self._lock:
+                if self._clock.now_us() - tried_us >= RETRY_US:
+                    now = self.read()
+                    if now.version == self._version:
+                        active, shadow = self._model(now.active), self._model(now.shadow)
+                        self._registry.use(Deployed(active, shadow))
+            raise Unavailable(f"the model {named.id} cannot be read: {why}", place=MODELS)
+
+        return Model(named.id, predict, named.thresholds)
 
     def _fetch(self, digest: str) -> ModelFile:
         parts = self._store.partition(MODELS, (digest,))
@@ -218,7 +241,7 @@ class ModelBook:
                     row["at_us"],
                 )
                 for row in self._store.scan(FEATURES)
-                if not (row["gate"] == "before" and row["decision"] == "block")
+                if row.get("made") != 0  # rows of before this was kept say nothing
             ),
         )  # fmt: skip
 

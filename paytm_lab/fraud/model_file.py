@@ -85,7 +85,15 @@ class ModelFile(msgspec.Struct, frozen=True):
 def encode(model: ModelFile) -> bytes:
     """BadInput for a model that would not be read back."""
     check(model)
-    payload = _payload(model)
+    try:
+        payload = _payload(model)
+        msgspec.msgpack.decode(payload, type=_Payload)
+    except (TypeError, msgspec.MsgspecError) as error:
+        raise BadInput(
+            f"the facts of model {model.id} cannot be kept: {error}",
+            place="model file",
+            remedy="Facts are text, numbers, true or false.",
+        ) from error
     body = msgspec.msgpack.encode(_Envelope(FORMAT, FORMAT_VERSION, _digest(payload), payload))
     if len(body) > BYTES_MAX:
         raise BadInput(

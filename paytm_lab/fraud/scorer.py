@@ -117,7 +117,7 @@ class Scorer:
         if new:
             settings = self.settings
             deployed = self.registry.deployed
-            histories = self._histories(new, deployed)
+            deployed, histories = self._histories(new, deployed)
             counts = self._reserve(new, settings)
             scored = self._judge_all(new, counts, settings, deployed, histories)
             self._release_blocked(new, scored)
@@ -153,8 +153,7 @@ class Scorer:
             order, self._cache.count_window(hits, settings.velocity_window_s), strict=True
         ):
             counts[i] = count
-        deployed = self.registry.deployed
-        histories = self._histories(candidates, deployed)
+        deployed, histories = self._histories(candidates, self.registry.deployed)
         if not deployed.needs_history:
             return self._judge_all(candidates, counts, settings, deployed, histories)
         # Each is scored on what came before it, the earlier ones of this call included.
@@ -182,7 +181,7 @@ class Scorer:
         """Add payments that were made to the histories that models look at, if one does."""
         deployed = self.registry.deployed
         if payments and deployed.needs_history:
-            histories = self._histories(payments, deployed)
+            _, histories = self._histories(payments, deployed)
             for each in sorted(payments, key=lambda c: (c.at_us, c.payment_id)):
                 histories.note(each)
             histories.write()
@@ -207,7 +206,7 @@ class Scorer:
         deployed = self.registry.deployed
         model = deployed.active
         thresholds = None if model is None else model.thresholds
-        histories = self._histories(candidates, deployed)
+        deployed, histories = self._histories(candidates, deployed)
         judged = self._judge_all(candidates, counts, settings, deployed, histories)
         return [
             Preview(
@@ -236,14 +235,20 @@ class Scorer:
             for c in candidates
         ]
 
-    def _histories(self, candidates: Sequence[Candidate], deployed: Deployed) -> Histories:
-        """Of all who take part; empty where no model asks for them."""
+    def _histories(
+        self, candidates: Sequence[Candidate], deployed: Deployed
+    ) -> tuple[Deployed, Histories]:
+        """Of all who take part; empty where no model asks for them. Where the store does not answer
+        a model that is only watched goes unasked; one that decides makes it Unavailable.
+        """
         if not deployed.needs_history or self._store is None:
-            return Histories(None, ())
+            return deployed, Histories(None, ())
         try:
-            return Histories(self._store, users_of(candidates))
-        except StoreError as error:
-            raise Unavailable(f"histories: {error}", place="fraud histories") from error
+            return deployed, Histories(self._store, users_of(candidates))
+        except (StoreError, Unavailable) as error:
+            if deployed.active is not None and deployed.active.needs_history:
+                raise Unavailable(f"histories: {error}", place="fraud histories") from error
+            return deployed._replace(shadow=None), Histories(None, ())
 
     def _judge_all(
         self,

@@ -17,7 +17,8 @@ WIDE_TABLES: tuple[WideTable, ...] = (
     # ``gate``: 'before' when the decision came with the event, 'after' when it was made on reading
     # it. ``velocity_count`` is -1 where nothing was counted; ``model_score`` is -1 where no model
     # was asked; ``rules_version`` is 0 or null where it is not known which rules judged;
-    # ``shadow_model`` and ``shadow_score``: of a model that was asked but did not decide.
+    # ``shadow_model`` and ``shadow_score``: of a model that was asked but did not decide; ``made``:
+    # 1 where the payment was completed, 0 where it failed or was cancelled.
     WideTable(
         FEATURES,
         ("payment_id",),
@@ -39,6 +40,7 @@ WIDE_TABLES: tuple[WideTable, ...] = (
             "rules_version": "bigint",
             "shadow_model": "text",
             "shadow_score": "double",
+            "made": "bigint",
         },
     ),
     # The decisions about a sender's payments that were not "allow", the newest first

@@ -87,11 +87,12 @@ def make_report(
     preflight.require(settings)  # before an earlier report is removed
     with (
         marked(out, MARK, "report", anew=True),
-        _removed_from_servers(settings, passing) as removed,
+        _removed_from_servers(settings, passing) as ending,
     ):
         with opened(common) as lab:
             run = run_source(lab, what.source, common, "report", in_flight=what.in_flight)
             verdict = lab.audit()
+            ending.removed = ending.removed and verdict.exit_code == 0
             audited(verdict)
             page = _page(lab, run, frames.verdict_frame(verdict.checks))
         with bars(common.quiet) as progress:
@@ -99,7 +100,13 @@ def make_report(
                 lab.data, page, out, chosen, progress=progress.set,
                 abandoned=partial(remove_abandoned, settings.profile),
             )  # fmt: skip
-    return Made(written.index, run, verdict, removed)
+    if passing and verdict.exit_code and settings.profile == "servers":
+        note(
+            f"its lab stays on the servers, to be looked at; then: paytm-lab stack drop --data"
+            f" {common.data}",
+            common.quiet,
+        )
+    return Made(written.index, run, verdict, ending.removed)
 
 
 def one_notebook(
@@ -152,18 +159,26 @@ def with_options(
     return parameters
 
 
+@dataclass
+class _Ending:
+    """``removed``: whether the report's own lab leaves the servers at its end."""
+
+    removed: bool
+
+
 @contextmanager
-def _removed_from_servers(settings: Settings, passing: bool) -> Iterator[bool]:
-    """On servers nothing of a report's own lab may outlive the report, however it ends: nobody
-    would look for it. In files it stays in the report's folder. Yields whether it is removed.
+def _removed_from_servers(settings: Settings, passing: bool) -> Iterator[_Ending]:
+    """On servers nothing of a report's own lab outlives the report, however it ends: nobody would
+    look for it. Only one whose audit was not clean is kept: it is what there is to look at. In
+    files it stays in the report's folder.
     """
-    removed = passing and named_by_folder(settings)
-    if removed and wiring.stored_shards(settings) is not None:
+    ending = _Ending(passing and named_by_folder(settings))
+    if ending.removed and wiring.stored_shards(settings) is not None:
         wiring.remove(settings)  # of a report that was killed
     try:
-        yield removed
+        yield ending
     finally:
-        if removed:
+        if ending.removed:
             wiring.remove(settings)
 
 

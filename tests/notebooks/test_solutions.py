@@ -19,15 +19,28 @@ from paytm_lab.reporting.notebooks import execute
 NOTEBOOKS = sorted((Path(__file__).resolve().parents[2] / "notebooks").glob("*.ipynb"))
 START = "answer = None  # your answer"
 KINDS = ("exercise", "exercise-check", "solution")
-# No number, no text and no frame is equal to it, and nothing can be computed with it.
+# Nothing is equal to the first, and nothing can be computed with it; the second is of the right
+# answer's own kind, and far from it.
 WRONG = """
-answer = type("Wrong", (), {{}})()
-try:
-    exec({check!r})
-except Exception:
-    pass
-else:
-    raise SystemExit("this check passes any answer")
+def other(right):
+    if isinstance(right, bool):
+        return not right
+    if isinstance(right, (tuple, list)):
+        return type(right)(other(each) for each in right)
+    if isinstance(right, str):
+        return right + " or another"
+    try:
+        return right * 3 + 1
+    except Exception:
+        return None if right is not None else 1
+
+for answer in (type("Wrong", (), {{}})(), other(answer)):
+    try:
+        exec({check!r})
+    except (Exception, SystemExit):
+        pass
+    else:
+        raise SystemExit("this check passes any answer")
 """
 
 

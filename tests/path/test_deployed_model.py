@@ -4,28 +4,31 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
 from paytm_lab import Lab, Workload, wiring
-from paytm_lab.core.errors import BadInput, MalformedFile
+from paytm_lab.core.errors import BadInput, MalformedFile, Unavailable
 from paytm_lab.fraud import model_file
 from paytm_lab.fraud.array_models import ArrayModel
+from paytm_lab.fraud.history import Histories
 from paytm_lab.fraud.live_features import LIVE
 from paytm_lab.fraud.model_book import PART_BYTES
 from paytm_lab.fraud.model_file import ModelFile
 from paytm_lab.fraud.registry import Deployed
 from paytm_lab.fraud.rules import Thresholds
-from paytm_lab.fraud.science.features import FeatureTable
+from paytm_lab.fraud.science.features import OFFLINE, FeatureTable
 from paytm_lab.fraud.science.live import live_features
 from paytm_lab.fraud.science.models import FOREST, LOGISTIC, TREE, train
 from paytm_lab.fraud.science.payments import payments
+from paytm_lab.fraud.tables import HISTORY
 from tests.waiting import until
 
 RNG = np.random.default_rng(4)
 ROWS = np.abs(RNG.normal(size=(800, len(LIVE)))) * 100
 FRAUD = ROWS[:, LIVE.index("amount")] > 150
-NEVER = Thresholds(1.0, None)
+NEVER = Thresholds(1.1, None)
 
 
 def made(version: int = 1, method: str = TREE, names: tuple[str, ...] = LIVE) -> ModelFile:
@@ -190,3 +193,85 @@ def test_a_shadow_that_fails_costs_nothing(tmp_path: Path) -> None:
         assert outcome.status == "COMPLETED" and lab.system.engine.gate_unavailable == 0
         (row,) = [row for row in lab._features() if row["payment_id"] == outcome.payment]
         assert (row["shadow_model"], row["shadow_score"]) == ("m:1", -1.0)
+
+
+def wide_store_away(lab: Lab) -> None:
+    """Histories cannot be read; the rest goes on."""
+
+    class Away:
+        def fetch(self, *_: object) -> None:
+            raise Unavailable("the wide store is away")
+
+    lab.system.scorer._store = Away()  # type: ignore[assignment]
+
+
+def test_a_shadow_whose_histories_are_away_costs_nothing_and_one_in_force_does(
+    tmp_path: Path,
+) -> None:
+    with Lab(data=tmp_path / "lab", seed=7, shards=2, fraud_gate="before") as lab:
+        lab.open_accounts({"1": 10**8, "2": 10**8})
+        lab.deploy_model(made(), thresholds=NEVER)
+        kept = lab.system.scorer._store
+        wide_store_away(lab)
+        assert lab.transfer("1", "2", 50).status == "COMPLETED"
+        lab.system.scorer._store = kept
+        lab.promote_model()
+        wide_store_away(lab)
+        assert lab.transfer("1", "2", 50).status == "HELD"  # as where no scorer answers
+        lab.system.scorer._store = kept
+        assert lab.transfer("1", "2", 50).status == "COMPLETED"
+
+
+def test_a_model_in_force_that_cannot_be_read_is_a_scorer_that_is_down_until_it_can(
+    tmp_path: Path,
+) -> None:
+    with Lab(data=tmp_path / "lab", seed=7, shards=2, fraud_gate="before") as lab:
+        lab.open_accounts({"1": 10**8, "2": 10**8})
+        lab.deploy_model(made(), shadow=False, thresholds=NEVER)
+    with Lab(data=tmp_path / "lab", seed=7, fraud_gate="before") as lab:
+        book = lab.system.model_book
+        fetch, book._fetch = book._fetch, unreadable  # type: ignore[method-assign, assignment]
+        book._loaded, book._version = {}, 0
+        book._take(book.read())
+        assert lab.transfer("1", "2", 50).status == "HELD"
+        book._fetch = fetch  # type: ignore[method-assign]
+        until(lambda: lab.transfer("1", "2", 50).status == "COMPLETED", "it was read again")
+        assert lab.system.models.active is not None
+
+
+def unreadable(_: str) -> ModelFile:
+    raise Unavailable("the store does not answer")
+
+
+def test_histories_begin_with_the_first_model_that_needs_them_and_know_what_was_made(
+    tmp_path: Path,
+) -> None:
+    with Lab(data=tmp_path / "lab", seed=7, shards=2, fraud_gate="before") as lab:
+        lab.open_accounts({"1": 10**5, "2": 0})
+        lab.deploy_model(made(names=("amount",)), thresholds=NEVER)
+        paid = [lab.transfer("1", "2", rupees).status for rupees in (10, 5_000, 20)]
+        assert paid == ["COMPLETED", "FAILED", "COMPLETED"]  # the second has not the money
+        lab.drain()
+        assert lab.system.wide.count(HISTORY) == 0
+        lab.deploy_model(made(2), thresholds=NEVER)
+        known = Histories(lab.system.wide, ["1", "2"])
+        for side in (known.of("1").paid, known.of("2").received):
+            assert side.sums[-1] == pytest.approx(30, rel=1e-3)
+            assert side.counts[-1] == pytest.approx(2, rel=1e-3)
+
+
+def test_a_model_of_offline_features_is_not_deployed(tmp_path: Path) -> None:
+    names = ("amount", "payer_count_7d")
+    columns = ROWS[:, [LIVE.index(name) for name in names]]
+    offline = train(TREE, FeatureTable(names, columns, np.arange(800), OFFLINE), FRAUD)
+    with (
+        Lab(data=tmp_path / "lab", seed=7, shards=2) as lab,
+        pytest.raises(BadInput, match="offline features"),
+    ):
+        lab.deploy_model(offline)
+
+
+def test_facts_that_would_not_be_read_back_are_refused_before() -> None:
+    for facts in ({"weights": {0: 1}}, {"rows": np.int64(3)}):
+        with pytest.raises(BadInput, match="facts of model m:1 cannot be kept"):
+            model_file.encode(msgspec.structs.replace(made(), facts=facts))

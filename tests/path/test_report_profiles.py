@@ -9,11 +9,14 @@ from __future__ import annotations
 import json
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import text
 
+from paytm_lab import Lab, wiring
 from paytm_lab.config import PREFIX, Settings
 from paytm_lab.core.errors import NotebookFailed
 from paytm_lab.reporting.export import read_notebook
@@ -71,18 +74,9 @@ def test_a_report_is_the_same_on_every_profile_and_says_which(
     assert list((tmp_path / "temporary").iterdir()) == []
 
 
-@pytest.mark.timeout(120)
-def test_a_notebook_that_fails_leaves_no_lab_behind(
-    make_report: Report, profile: str, tmp_path: Path
-) -> None:
-    cells = [
-        ("data = ''\nprofile = ''\nseed = 0", ["parameters"]),
-        ("from paytm_lab import Lab\nlab = Lab(profile, seed=seed).open()", []),
-        ("print(lab.data)", []),
-        ("lab.no_such_thing()", []),
-    ]
-    notebook = tmp_path / "notebooks" / "00_fails.ipynb"
-    notebook.parent.mkdir()
+def write_notebook(path: Path, cells: Sequence[tuple[str, list[str]]]) -> Path:
+    """A notebook of code cells, each with its tags."""
+    path.parent.mkdir()
     written = [
         {
             "cell_type": "code",
@@ -95,7 +89,46 @@ def test_a_notebook_that_fails_leaves_no_lab_behind(
         for n, (source, tags) in enumerate(cells)
     ]
     body = {"cells": written, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
-    notebook.write_text(json.dumps(body), encoding="utf-8")
+    path.write_text(json.dumps(body), encoding="utf-8")
+    return path
+
+
+@pytest.mark.timeout(120)
+def test_a_lab_whose_money_does_not_add_up_stays_to_be_looked_at(
+    make_report: Report, profile: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    audit = Lab.audit
+
+    def broken(lab: Lab, **how: Any) -> Any:
+        """Somebody changed a balance behind the ledger's back."""
+        database = lab.system.databases[0]
+        with database.read() as connection:
+            row = connection.execute(text("SELECT id, balance FROM accounts LIMIT 1")).one()
+        tx = database.begin()
+        tx.update("accounts", ("id",), ("balance",), [(row.id, row.balance + 1)])
+        tx.commit()
+        return audit(lab, **how)
+
+    monkeypatch.setattr(Lab, "audit", broken)
+    cells = [("data = ''\nprofile = ''\nseed = 0", ["parameters"]), ("print(seed)", [])]
+    notebook = write_notebook(tmp_path / "notebooks" / "00_fine.ipynb", cells)
+    assert make_report(notebook.parent) == 1
+    settings = Settings(profile=profile, data_dir=tmp_path / "report" / "data")
+    assert stored_shards(settings) == 4
+    wiring.remove(settings)
+
+
+@pytest.mark.timeout(120)
+def test_a_notebook_that_fails_leaves_no_lab_behind(
+    make_report: Report, profile: str, tmp_path: Path
+) -> None:
+    cells = [
+        ("data = ''\nprofile = ''\nseed = 0", ["parameters"]),
+        ("from paytm_lab import Lab\nlab = Lab(profile, seed=seed).open()", []),
+        ("print(lab.data)", []),
+        ("lab.no_such_thing()", []),
+    ]
+    notebook = write_notebook(tmp_path / "notebooks" / "00_fails.ipynb", cells)
     with pytest.raises(NotebookFailed, match="no_such_thing"):
         make_report(notebook.parent)
     out = tmp_path / "report"

@@ -147,3 +147,10 @@ def test_balances_give_paysim_away_and_without_them_the_model_falls() -> None:
         leakage(data.columns, data.fraud, ("balance",))
     with pytest.raises(BadInput, match="nothing left"):
         leakage(data.columns, data.fraud, tuple(data.columns))
+
+
+def test_mass_that_leaves_or_joins_the_lowest_value_is_a_shift() -> None:
+    few, many = np.r_[np.zeros(50), np.ones(950)], np.r_[np.zeros(500), np.ones(500)]
+    assert drifts.psi(few, many) > 0.25 and drifts.psi(many, few) > 0.25
+    assert drifts.psi(np.ones(100), np.zeros(100)) > 0.25
+    assert drifts.psi(many, many) == 0

@@ -43,8 +43,10 @@ def psi(reference: ArrayLike, current: ArrayLike, bins: int = 10) -> float:
     old, new = _checked(reference), _checked(current)
     if bins < 2:
         raise BadInput(f"bins={bins!r}", place=_PLACE, remedy="Give 2 or more.")
-    # A value that many rows share becomes a bin of its own.
     edges = np.unique(np.quantile(old, np.linspace(0, 1, bins + 1)[1:-1]))
+    # A value that many rows share becomes a bin of its own, apart from all that is less.
+    shared = [edge for edge in edges if np.mean(old == edge) > 0.5 / bins]
+    edges = np.unique(np.concatenate([edges, np.nextafter(shared, -np.inf)]))
     p = np.bincount(np.searchsorted(edges, old, side="left"), minlength=len(edges) + 1) / len(old)
     q = np.bincount(np.searchsorted(edges, new, side="left"), minlength=len(edges) + 1) / len(new)
     p, q = np.maximum(p, _SHARE_MIN), np.maximum(q, _SHARE_MIN)
@@ -76,10 +78,7 @@ def drift(reference: FeatureTable, current: FeatureTable, bins: int = 10) -> lis
     for place, name in enumerate(reference.names):
         old, new = reference.values[:, place], current.values[:, place]
         index = psi(old, new, bins)
-        said = (
-            "shifted" if index >= SHIFTED_FROM else "watch" if index >= STABLE_BELOW else "stable"
-        )
-        found.append(Drift(name, index, ks_distance(old, new), limit, said))
+        found.append(Drift(name, index, ks_distance(old, new), limit, _said(index)))
     return sorted(found, key=lambda each: -each.psi)
 
 

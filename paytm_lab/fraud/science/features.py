@@ -39,16 +39,20 @@ _ADDED = (
     "payer_frauds_14d",
 )
 OURS: tuple[str, ...] = (*HANDBOOK, *_ADDED)
+OFFLINE = "offline"
 NEVER_DAYS = 60.0  # in place of a time that never was
 
 
 @dataclass(frozen=True)
 class FeatureTable:
-    """``values[row, feature]`` of the payments ``rows`` (numbers in the data they were made of)."""
+    """``values[row, feature]`` of the payments ``rows`` (numbers in the data they were made of).
+    ``made_by``: OFFLINE, or live_features.ONLINE; windows here and decaying sums there share names.
+    """
 
     names: tuple[str, ...]
     values: Floats
     rows: NDArray[np.int64]
+    made_by: str = ""
 
     def columns(self, names: tuple[str, ...]) -> Floats:
         missing = set(names) - set(self.names)
@@ -117,7 +121,7 @@ def make_features(
             remedy=f"There are {', '.join(OURS)}.",
         )
     values = np.column_stack([columns[name] for name in names]).astype(np.float64)
-    return FeatureTable(names, values, which)
+    return FeatureTable(names, values, which, OFFLINE)
 
 
 def _handbook_columns(

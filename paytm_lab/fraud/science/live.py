@@ -18,6 +18,7 @@ from paytm_lab.fraud.live_features import (
     IDLE_HOURS_MAX,
     LIVE,
     NIGHT_HOUR_LAST,
+    ONLINE,
     RATIO_MAX,
 )
 from paytm_lab.fraud.science.features import FeatureTable
@@ -90,7 +91,7 @@ def live_features(
     """
     which = np.arange(len(data)) if rows is None else np.asarray(rows, np.int64)
     if not len(data):
-        return FeatureTable(names, np.zeros((0, len(names))), which)
+        return FeatureTable(names, np.zeros((0, len(names))), which, ONLINE)
     paid = _Sums(data.payer, data.time_s, data.amount)
     received = _Sums(data.payee, data.time_s, data.amount)
     now_s, amount = data.time_s[which], data.amount[which]
@@ -118,7 +119,7 @@ def live_features(
         columns[f"payer_mean_{half}"] = means[place]
         columns[f"payee_count_{half}"] = in_counts[place]
         columns[f"payee_mean_{half}"] = in_means[place]
-    return FeatureTable(names, np.column_stack([columns[name] for name in names]), which)
+    return FeatureTable(names, np.column_stack([columns[name] for name in names]), which, ONLINE)
 
 
 def with_labels(scored: pd.DataFrame, data: Payments) -> pd.DataFrame:

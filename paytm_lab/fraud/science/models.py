@@ -24,7 +24,7 @@ LOGISTIC, TREE, FOREST, BOOSTING = (
     "logistic_regression", "decision_tree", "random_forest", "gradient_boosting",
 )  # fmt: skip
 METHODS = (LOGISTIC, TREE, FOREST, BOOSTING)
-NEVER_BLOCKS = Thresholds(1.0, None)
+NEVER_BLOCKS = Thresholds(1.1, None)  # a score may be 1
 _SAME = 1e-6
 _ROWS_COMPARED = 2_000
 Made = tuple[str, Arrays]
@@ -79,6 +79,7 @@ def train(
         arrays,
         {
             "method": method,
+            "features_made": table.made_by,
             "seed": seed,
             "train_rows": len(rows),
             "train_frauds": int(labels.sum()),

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from paytm_lab.core.errors import BadInput
 from paytm_lab.fraud.array_models import ArrayModel
-from paytm_lab.fraud.live_features import LIVE
+from paytm_lab.fraud.live_features import LIVE, WITHOUT_HISTORY
 from paytm_lab.fraud.model_file import ModelFile
 from paytm_lab.fraud.science.evaluation import Metrics, evaluate
-from paytm_lab.fraud.science.features import HANDBOOK, FeatureTable, make_features
+from paytm_lab.fraud.science.features import HANDBOOK, OURS, FeatureTable, make_features
 from paytm_lab.fraud.science.live import live_features
 from paytm_lab.fraud.science.models import train
 from paytm_lab.fraud.science.payments import Floats, Payments
@@ -42,6 +43,13 @@ def trial(
     ``options``: of ``models.train``.
     """
     rows = np.concatenate([parts.train, parts.test])
+    wanted = set(names)
+    if wanted <= set(LIVE) and wanted <= set(OURS) and not wanted <= set(WITHOUT_HISTORY):
+        raise BadInput(
+            f"{', '.join(names)}: windows and decaying sums have these names",
+            place="trial",
+            remedy="Add one that only features.OURS or only live_features.LIVE has.",
+        )
     # Every name of the live features that the others lack is of the live ones.
     table = (
         live_features(data, rows, names)
@@ -49,8 +57,8 @@ def trial(
         else make_features(data, rows, names)
     )
     count = len(parts.train)
-    learnt = FeatureTable(names, table.values[:count], rows[:count])
-    judged = FeatureTable(names, table.values[count:], rows[count:])
+    learnt = FeatureTable(names, table.values[:count], rows[:count], table.made_by)
+    judged = FeatureTable(names, table.values[count:], rows[count:], table.made_by)
     model = train(method, learnt, data.fraud[parts.train], **options)
     tested = data.rows(parts.test)
     scores = ArrayModel(model).scores(judged.values)
