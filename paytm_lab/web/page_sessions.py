@@ -23,15 +23,23 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
-from paytm_lab.core.errors import BadInput, Forbidden, PaytmLabError, Unauthenticated
+from paytm_lab.core.errors import (
+    BadInput,
+    Forbidden,
+    PaytmLabError,
+    RateLimited,
+    Unauthenticated,
+)
 from paytm_lab.web.auth_client import AuthClient, Signed
-from paytm_lab.web.callers import PAGE_COOKIE, Callers
+from paytm_lab.web.callers import PAGE_COOKIE, Callers, address_of
 from paytm_lab.web.pages import Pages, own_path, shown
 from paytm_lab.web.pool import BoundedPool
 
 TOKEN_CHARACTERS_MAX = 3_900  # browsers drop a cookie of more than 4,096 bytes
 RENEWED_KEPT_S = 20.0  # a browser's other requests that set out with the used token end up here
 RENEWALS_MAX = 1_000
+GUESSES_MAX, GUESSES_S = 10, 300.0  # failed sign-ins of one address
+ADDRESSES_MAX = 10_000
 _FORM = "application/x-www-form-urlencoded"
 _LOG = logging.getLogger(__name__)
 
@@ -47,6 +55,33 @@ class PasswordBody(msgspec.Struct, forbid_unknown_fields=True):
     then: str = "/"
 
 
+class Guesses:
+    """Failed sign-ins by address, within a window."""
+
+    def __init__(self) -> None:
+        self._failed: dict[str, list[float]] = {}
+
+    def require_few(self, address: str) -> None:
+        left = self._recent(address)
+        if len(left) >= GUESSES_MAX:
+            raise RateLimited(
+                f"{len(left)} sign-ins from this address failed within {GUESSES_S / 60:g} minutes",
+                remedy="Wait, or sign in with an access token.",
+                retry_after_s=left[0] + GUESSES_S - time.monotonic(),
+            )
+
+    def count(self, address: str) -> None:
+        failed = [*self._recent(address), time.monotonic()]
+        self._failed.pop(address, None)
+        self._failed[address] = failed[-GUESSES_MAX:]
+        while len(self._failed) > ADDRESSES_MAX:
+            del self._failed[next(iter(self._failed))]
+
+    def _recent(self, address: str) -> list[float]:
+        since_s = time.monotonic() - GUESSES_S
+        return [at_s for at_s in self._failed.get(address, ()) if at_s > since_s]
+
+
 class PageSessions:
     """Sets and renews the cookies of one service's pages."""
 
@@ -54,10 +89,19 @@ class PageSessions:
         self.auth = auth
         self.refresh_cookie = re.sub(r"\W+", "_", pages.service.lower()) + "_refresh"
         self._pool = pool
+        self._guesses = Guesses()
         self._renewals: dict[bytes, tuple[float, asyncio.Task[Signed]]] = {}
 
-    async def login(self, body: PasswordBody) -> Signed:
-        return await self._pool.run(self.auth.login, body.user_id, body.password)
+    async def login(self, body: PasswordBody, address: str) -> Signed:
+        """RateLimited for an address that failed too often: to the auth service all who sign in
+        here come from one address, and one of them must not keep the others out.
+        """
+        self._guesses.require_few(address)
+        try:
+            return await self._pool.run(self.auth.login, body.user_id, body.password)
+        except Unauthenticated:
+            self._guesses.count(address)
+            raise
 
     async def renewed(self, request: Request) -> Signed | None:
         """The tokens that follow; None where there is nothing to renew, or not any more. A token
@@ -157,7 +201,9 @@ def session_router(pages: Pages, callers: Callers, home: str) -> APIRouter:
             if isinstance(body, PasswordBody):
                 if sessions is None:
                     raise Unauthenticated("no auth service is known here", remedy="Use a token.")
-                return sessions.set(request, answer, await sessions.login(body))
+                return sessions.set(
+                    request, answer, await sessions.login(body, address_of(request))
+                )
             token = body.access_token.strip()
             if len(token) > TOKEN_CHARACTERS_MAX:
                 raise Unauthenticated("the access token is too long", remedy="Log in.")

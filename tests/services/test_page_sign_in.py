@@ -118,6 +118,19 @@ def test_a_sign_out_ends_the_session_at_the_auth_service(browser: httpx.Client) 
     assert browser.get("/shards").status_code == 401
 
 
+def test_who_guesses_at_a_page_must_wait_and_keeps_nobody_else_out(
+    browser: httpx.Client, pages: str
+) -> None:
+    statuses = [sign_in(browser, password=f"wrong horse {n}").status_code for n in range(12)]
+    # The auth service itself may have had enough of this user before.
+    assert set(statuses[:10]) <= {401, 429} and statuses[10:] == [429, 429]
+    said = sign_in(browser)
+    assert said.status_code == 429 and "from this address failed" in said.text
+    transport = httpx.HTTPTransport(local_address="127.0.0.2")
+    with httpx.Client(base_url=pages, transport=transport) as other:
+        assert sign_in(other, user_id="nobody").status_code == 401
+
+
 def test_without_the_auth_service_it_says_so(lab: Lab, services: Services) -> None:
     analytics = services.make("analytics")
     services.start()
