@@ -19,7 +19,7 @@ ON_STACK := tests/path/test_several_processes.py tests/path/test_report_profiles
 # Tests of the services that take a profile; those that stop a part run one after the other. Who may
 # call what hangs on no profile.
 SERVICES := $(filter-out %_access.py,$(shell grep -l "profile: str" tests/services/*.py))
-BENCHES := engine routing outbox pipeline http audit report simulate fraud
+BENCHES := engine routing outbox pipeline http audit report simulate fraud notebooks
 
 .DEFAULT_GOAL := help
 .PHONY: help env report test test-stack test-notebooks check lab load bench stack-up stack-down lock docs clean

@@ -99,7 +99,7 @@ class PageSessions:
         self._guesses.require_few(address)
         try:
             return await self._pool.run(self.auth.login, body.user_id, body.password)
-        except Unauthenticated:
+        except (Unauthenticated, RateLimited):
             self._guesses.count(address)
             raise
 

@@ -1,0 +1,48 @@
+"""How long each notebook takes, alone, with its own parameters and with two other sets."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from paytm_lab.core.errors import NotebookFailed
+from paytm_lab.reporting.catalog import notebooks_in
+from paytm_lab.reporting.export import read_notebook
+from paytm_lab.reporting.notebooks import execute, known_parameters
+
+FOLDER = Path("notebooks")
+QUICK = ("00", "01")
+_SIZES = ("users", "payments")  # halved in the third set, where a notebook has them
+
+
+def run(data_dir: Path, quick: bool = False) -> list[dict[str, Any]]:
+    """Rows ``notebook``, ``parameters`` (what differs from its own), ``seconds`` (one kernel,
+    from its start on), ``passed``. Run it in the project's folder. Quick: two notebooks, once.
+    """
+    rows = []
+    for path in notebooks_in(FOLDER):
+        if quick and path.name[:2] not in QUICK:
+            continue
+        known = known_parameters(read_notebook(path), path.name)
+        for number, given in enumerate(_sets(known)[: 1 if quick else 3]):
+            started_s = time.perf_counter()
+            try:
+                execute(path, data_dir / f"{path.stem}-{number}.ipynb", given)
+                passed = True
+            except NotebookFailed:
+                passed = False
+            rows.append(
+                {
+                    "notebook": path.stem,
+                    "parameters": given,
+                    "seconds": round(time.perf_counter() - started_s, 1),
+                    "passed": passed,
+                }
+            )
+    return rows
+
+
+def _sets(known: dict[str, Any]) -> list[dict[str, Any]]:
+    halves = {name: known[name] // 2 for name in _SIZES if isinstance(known.get(name), int)}
+    return [{}, {"seed": known["seed"] + 1}, {"seed": known["seed"] + 2, **halves}]
