@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -65,7 +65,7 @@ def export_notebook(
     )
     html = page(
         title=title,
-        body=cells,
+        body=_to_pages(cells, {out.name, *(link.href for link in links)}),
         nav=navigation(links, out.name),
         prose=True,
         footer=f"Made from {escape(source.name)}; open it in JupyterLab to change and rerun it.",
@@ -104,16 +104,24 @@ def _cell(cell: Any, charts: _Counter, place: str) -> Iterator[str]:
     if "hide-cell" in tags or not (cell.source.strip() or cell.get("outputs")):
         return
     if cell.cell_type == "markdown":
-        yield _to_pages(offline(markdown2html_mistune(cell.source), place))
+        yield offline(markdown2html_mistune(cell.source), place)
     elif cell.cell_type == "code":
         yield _code_cell(cell, tags, charts, place)
     else:
         yield f"<pre>{escape(cell.source)}</pre>"
 
 
-def _to_pages(html: str) -> str:
-    """Links between notebooks become links between their pages."""
-    return re.sub(r'(href="[^":/]+)\.ipynb(?=["#])', r"\1.html", html)
+def _to_pages(html: str, pages: Collection[str]) -> str:
+    """Links between notebooks become links between their pages; of a notebook that has none here
+    only the words stay.
+    """
+
+    def linked(found: re.Match[str]) -> str:
+        stem, rest, words = found.groups()
+        here = f"{stem}.html" in pages
+        return f'<a href="{stem}.html{rest}">{words}</a>' if here else words
+
+    return re.sub(r'<a href="([^":/]+)\.ipynb((?:#[^"]*)?)">(.*?)</a>', linked, html)
 
 
 def _code_cell(cell: Any, tags: Sequence[str], charts: _Counter, place: str) -> str:

@@ -32,7 +32,7 @@ LOOK = """
 () => [...document.querySelectorAll('.chart')].map(chart => {
   const plot = chart.querySelector('.plot'), outer = chart.getBoundingClientRect();
   const marks = [...plot.querySelectorAll(
-    '.scatterlayer path, .barlayer path, .table .column-cell, .textpoint text')]
+    '.scatterlayer path, .barlayer path, .heatmaplayer text, .table .column-cell, .textpoint text')]
     .filter(m => { const r = m.getBoundingClientRect(); return r.width + r.height > 0; });
   const texts = [...plot.querySelectorAll('.main-svg text')]
     .filter(t => t.textContent.trim() && !t.closest('.hoverlayer') && !t.closest('.table')

@@ -48,6 +48,7 @@ from tests.path.command_line import Cli
                 "what model as added_ms_p50 added_ms_p99 without_ms_p50",
             ],
         ),
+        ("notebooks", ["notebook parameters seconds passed"]),
         (
             "http",
             [

@@ -248,12 +248,12 @@ def test_no_false_alarm_while_payments_are_made(profile: str) -> None:
         for line in seen:
             held = line["users_paise"] + line["under_way_paise"] + line["receivable_paise"]
             assert held == line["funded_paise"], line
-        settled(world)
-        assert world.figures("overview")["transfers"] == counted(
+        in_books = counted(
             world,
             f"SELECT status, COUNT(*) FROM transactions WHERE {OWN} AND kind = 'transfer'"
             " GROUP BY status",
         )
+        until(lambda: world.figures("overview")["transfers"] == in_books, "the last are counted")
 
 
 def settled_watch(world: AnalyticsWorld) -> ShardWatch:
