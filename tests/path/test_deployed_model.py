@@ -228,7 +228,8 @@ def test_a_model_in_force_that_cannot_be_read_is_a_scorer_that_is_down_until_it_
     with Lab(data=tmp_path / "lab", seed=7, shards=2, fraud_gate="before") as lab:
         lab.open_accounts({"1": 10**8, "2": 10**8})
         lab.deploy_model(made(), shadow=False, thresholds=NEVER)
-    with Lab(data=tmp_path / "lab", seed=7, fraud_gate="before") as lab:
+    often = {"velocity_limit": 1_000_000}
+    with Lab(data=tmp_path / "lab", seed=7, fraud_gate="before", **often) as lab:
         book = lab.system.model_book
         fetch, book._fetch = book._fetch, unreadable  # type: ignore[method-assign, assignment]
         book._loaded, book._version = {}, 0
