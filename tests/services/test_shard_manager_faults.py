@@ -231,6 +231,7 @@ def test_what_fails_within_is_a_problem_too(world: World, monkeypatch: pytest.Mo
     assert said.headers["traceparent"].split("-")[1] in body["remedy"]
 
 
+@pytest.mark.runs_alone  # thousands at once, while ended sessions must be known within 1 s
 def test_no_request_keeps_the_event_loop_long(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
