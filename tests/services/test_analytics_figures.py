@@ -244,8 +244,12 @@ def test_no_false_alarm_while_payments_are_made(profile: str) -> None:
             seen.append(world.figures("overview")["money"])
             load.join(0.3)
         assert ran and len(seen) >= 3
-        assert {line["state"] for line in seen} == {"equal"}, seen
-        for line in seen:
+        states = [line["state"] for line in seen]
+        # A look that a busy server answered too late for says so; that is no alarm, and seldom.
+        late = states.count("unknown")
+        assert set(states) <= {"equal", "unknown"} and states[-1] == "equal", states
+        assert late <= (len(states) // 10 if profile == "servers" else 0), states
+        for line in (line for line in seen if line["state"] == "equal"):
             held = line["users_paise"] + line["under_way_paise"] + line["receivable_paise"]
             assert held == line["funded_paise"], line
         in_books = counted(
