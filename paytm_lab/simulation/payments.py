@@ -20,6 +20,7 @@ from paytm_lab.core.errors import InvalidSetting
 from paytm_lab.core.ids import SLOTS
 from paytm_lab.core.money import AMOUNT_PAISE_MAX
 from paytm_lab.routing.shard_map import ShardMap
+from paytm_lab.simulation.given import real, whole
 from paytm_lab.simulation.population import I64, Population, ReceiverSampler, lognormal_moment
 
 BATCH_ROWS = 65_536
@@ -108,16 +109,16 @@ class Workload:
 
     def __post_init__(self) -> None:
         for name, low, high in _WHOLE:
-            object.__setattr__(self, name, _whole(name, getattr(self, name), low, high))
+            object.__setattr__(self, name, whole(name, getattr(self, name), low, high))
         for name, lowest, highest in _REAL:
-            object.__setattr__(self, name, _real(name, getattr(self, name), lowest, highest))
+            object.__setattr__(self, name, real(name, getattr(self, name), lowest, highest))
         if self.cross_shard_share is not None:
-            share = _real("cross_shard_share", self.cross_shard_share, 0, 1)
+            share = real("cross_shard_share", self.cross_shard_share, 0, 1)
             object.__setattr__(self, "cross_shard_share", share)
         if self.opening_rupees is not None:
-            opening = _real("opening_rupees", self.opening_rupees, 0, AMOUNT_PAISE_MAX / 100)
+            opening = real("opening_rupees", self.opening_rupees, 0, AMOUNT_PAISE_MAX / 100)
             object.__setattr__(self, "opening_rupees", opening)
-        weights = tuple(_real("hourly_weights", w, 0, 1e9) for w in self.hourly_weights)
+        weights = tuple(real("hourly_weights", w, 0, 1e9) for w in self.hourly_weights)
         if len(weights) != 24 or sum(weights) <= 0:
             raise InvalidSetting(
                 f"hourly_weights = {self.hourly_weights!r:.120} is not a day",
@@ -129,7 +130,7 @@ class Workload:
         """The payments in order of time. ``shard_map`` (or a number of shards) only matters to a
         chosen ``cross_shard_share``; InvalidSetting where that share cannot be had with it.
         """
-        seed = _whole("seed", seed, 0, 2**63 - 1)
+        seed = whole("seed", seed, 0, 2**63 - 1)
         population = Population.draw(self.users, self.zipf_s, seed)
         owner = np.asarray(as_shard_map(shard_map).owner, dtype=np.int64)
         shard_of_row = owner[np.arange(1, self.users + 1) % SLOTS]
@@ -144,7 +145,7 @@ class Workload:
 
     def population(self, seed: int) -> Population:
         """Who is how active under this seed."""
-        return Population.draw(self.users, self.zipf_s, _whole("seed", seed, 0, 2**63 - 1))
+        return Population.draw(self.users, self.zipf_s, whole("seed", seed, 0, 2**63 - 1))
 
     def openings_paise(self, seed: int) -> I64:
         """Opening balances, shape (users,), row i is user i + 1."""
@@ -256,29 +257,3 @@ _REAL = (
 def as_shard_map(shard_map: ShardMap | int) -> ShardMap:
     """A number of shards stands for the initial map of so many."""
     return shard_map if isinstance(shard_map, ShardMap) else ShardMap.initial(shard_map)
-
-
-def _whole(name: str, value: object, low: int, high: int) -> int:
-    try:
-        number = index(value)  # type: ignore[arg-type]
-    except TypeError:
-        number = low - 1
-    if isinstance(value, bool) or not low <= number <= high:
-        raise InvalidSetting(
-            f"{name} = {value!r:.60} cannot be used",
-            remedy=f"Give a whole number from {low} to {high}.",
-        )
-    return number
-
-
-def _real(name: str, value: object, low: float, high: float) -> float:
-    try:
-        number = math.nan if isinstance(value, (bool, str)) else float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError, OverflowError):
-        number = math.nan
-    if not low <= number <= high:
-        raise InvalidSetting(
-            f"{name} = {value!r:.60} cannot be used",
-            remedy=f"Give a number from {low:g} to {high:g}.",
-        )
-    return number

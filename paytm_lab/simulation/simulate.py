@@ -21,7 +21,7 @@ from paytm_lab.core.errors import InvalidSetting, StorageFull
 from paytm_lab.routing.shard_map import SHARDS_MAX, ShardMap
 from paytm_lab.routing.strategies import Strategy, make
 from paytm_lab.simulation.payments import PaymentBatch, Workload
-from paytm_lab.simulation.population import I64
+from paytm_lab.simulation.population import F64, I64
 
 STRATEGIES_SHOWN = ("modulo", "ring", "jump", "rendezvous", "slot_map")
 # What of a row fits a terminal's width.
@@ -123,12 +123,12 @@ def simulate(
     return [tally.row() | common for tally in tallies]
 
 
-def max_over_mean(counts: I64) -> float:
+def max_over_mean(counts: I64 | F64) -> float:
     """The largest over the mean; 1 is perfect balance."""
     return float(counts.max() / counts.mean())
 
 
-def variation(counts: I64) -> float:
+def variation(counts: I64 | F64) -> float:
     """Coefficient of variation: (population) standard deviation over mean."""
     return float(counts.std() / counts.mean())
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from hashlib import blake2b
-from operator import index
 from typing import NamedTuple
 
 import msgspec
@@ -21,6 +19,7 @@ from paytm_lab.simulation.economy.patterns import MEMBERS_OF_ONE_EACH, ROWS_OF_O
 from paytm_lab.simulation.economy.profile import UPI_LIKE, Profile
 from paytm_lab.simulation.economy.rings import plan
 from paytm_lab.simulation.economy.world import World
+from paytm_lab.simulation.given import real, whole
 from paytm_lab.simulation.population import F64, I64
 
 USERS_MIN, USERS_MAX = 100, 10_000_000
@@ -71,21 +70,22 @@ class Economy:
     tuning: Tuning = UNTUNED
 
     def __post_init__(self) -> None:
+        users = whole("users", self.users, USERS_MIN, USERS_MAX)
         if self.merchants is None:
-            object.__setattr__(self, "merchants", max(10, _is_int(self.users) // 20))
+            object.__setattr__(self, "merchants", max(10, users // 20))
         for name, low, high in _WHOLE:
-            _require(name, _is_int(getattr(self, name)), low, high, "a whole number")
+            whole(name, getattr(self, name), low, high)
         for name, lowest, highest in _REAL:
-            _require(name, _is_real(getattr(self, name)), lowest, highest, "a number")
+            real(name, getattr(self, name), lowest, highest)
         for name, value in self.tuning._asdict().items():
-            _require(f"tuning.{name}", _is_real(value), 1e-6, 1e4, "a number")
+            real(f"tuning.{name}", value, 1e-6, 1e4)
         for name, count in (self.fraud or {}).items():
             if name not in PATTERNS[1:]:
                 raise InvalidSetting(
                     f"{name!r:.40} is not a fraud pattern",
                     remedy=f"Use some of {', '.join(PATTERNS[1:])}.",
                 )
-            _require(f"fraud[{name}]", _is_int(count), 0, RINGS_MAX, "a whole number")
+            whole(f"fraud[{name}]", count, 0, RINGS_MAX)
 
     @cached_property
     def accounts(self) -> Accounts:
@@ -166,12 +166,10 @@ class Economy:
         return blake2b(text, digest_size=8).hexdigest()
 
     def _seed(self, seed: int) -> int:
-        _require("seed", _is_int(seed), 0, 2**63 - 1, "a whole number")
-        return index(seed)
+        return whole("seed", seed, 0, 2**63 - 1)
 
 
 _WHOLE = (
-    ("users", USERS_MIN, USERS_MAX),
     ("days", 1, DAYS_MAX),
     ("merchants", 10, USERS_MAX),
     ("start_us", 0, 10**16),
@@ -184,27 +182,3 @@ _REAL = (
     ("fraud_share", 0, 0.2),
     ("threshold_rupees", 100, 1e9),
 )
-
-
-def _is_int(value: object) -> int:
-    """The number; -1 for what is no whole number."""
-    try:
-        return -1 if isinstance(value, bool) else index(value)  # type: ignore[arg-type]
-    except TypeError:
-        return -1
-
-
-def _is_real(value: object) -> float:
-    try:
-        return math.nan if isinstance(value, bool | str) else float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError, OverflowError):
-        return math.nan
-
-
-def _require(name: str, value: float, low: float, high: float, what: str) -> None:
-    if not low <= value <= high:
-        raise InvalidSetting(
-            f"{name} = {value!r:.40} cannot be used",
-            place="Economy",
-            remedy=f"Give {what} from {low:g} to {high:g}.",
-        )

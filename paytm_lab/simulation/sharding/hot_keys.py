@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from paytm_lab.core.errors import InvalidSetting
+from paytm_lab.simulation.given import real, whole
 from paytm_lab.simulation.population import F64, zipf_weights
-from paytm_lab.simulation.sharding.strategies import interval, max_over_mean, require
+from paytm_lab.simulation.queueing.estimates import REPLICATIONS_MIN, interval
+from paytm_lab.simulation.sharding.strategies import require
+from paytm_lab.simulation.simulate import max_over_mean
 
 REPLICATIONS_MAX = 10_000
 
@@ -36,21 +38,16 @@ def hot_keys(
     lie on neighbouring shards. Raises InvalidSetting.
     """
     require(users, shards)
-    whole = (("split_keys", split_keys, 0, users), ("parts", parts, 1, shards),
-             ("replications", replications, 2, REPLICATIONS_MAX))  # fmt: skip
-    for name, value, low, high in whole:
-        if not low <= value <= high:
-            raise InvalidSetting(
-                f"{name} = {value!r:.60} cannot be used", remedy=f"Give {low} to {high}."
-            )
-    if not 0 <= zipf_s <= 10:
-        raise InvalidSetting(f"zipf_s = {zipf_s!r:.60} cannot be used", remedy="Give 0 to 10.")
+    whole("split_keys", split_keys, 0, users)
+    whole("parts", parts, 1, shards)
+    whole("replications", replications, REPLICATIONS_MIN, REPLICATIONS_MAX)
+    real("zipf_s", zipf_s, 0, 10)
     weights = zipf_weights(users, zipf_s)
     rng = np.random.default_rng(seed)
     loads = [
         max_over_mean(_load(weights, shards, split_keys, parts, rng)) for _ in range(replications)
     ]
-    mean, half_width = interval(np.array(loads))
+    found = interval(loads)
     largest = np.concatenate((weights[:split_keys] / parts, weights[split_keys:]))[
         [0, min(split_keys, users - 1)]
     ].max()
@@ -61,8 +58,8 @@ def hot_keys(
         "split_keys": split_keys,
         "parts": parts,
         "top_share": float(weights[0]),
-        "load_max_over_mean": mean,
-        "load_max_over_mean_half_width": half_width,
+        "load_max_over_mean": found.value,
+        "load_max_over_mean_half_width": found.high - found.value,
         "least_possible": max(1.0, float(largest) * shards),
     }
 

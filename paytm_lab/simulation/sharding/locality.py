@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from paytm_lab.core.errors import InvalidSetting
 from paytm_lab.core.extras import need
 from paytm_lab.routing.strategies import make
+from paytm_lab.simulation.given import real, whole
 from paytm_lab.simulation.population import I64, zipf_weights
-from paytm_lab.simulation.sharding.strategies import max_over_mean, require
+from paytm_lab.simulation.sharding.strategies import require
+from paytm_lab.simulation.simulate import max_over_mean
 
 ROUNDS = 40
 PLACEMENTS = ("hash", "community by number", "community, largest first", "learned")
@@ -41,16 +42,10 @@ class Circles:
 
     def __post_init__(self) -> None:
         require(self.users, 1)
-        for name, value, low, high in (
-            ("communities", self.communities, 1, self.users // 2),
-            ("payments", self.payments, 2, 100_000_000),
-            ("inside_share", self.inside_share, 0, 1),
-            ("size_s", self.size_s, 0, 3),
-        ):
-            if not low <= value <= high:
-                raise InvalidSetting(
-                    f"{name} = {value!r:.60} cannot be used", remedy=f"Give {low} to {high}."
-                )
+        whole("communities", self.communities, 1, self.users // 2)
+        whole("payments", self.payments, 2, 100_000_000)
+        real("inside_share", self.inside_share, 0, 1)
+        real("size_s", self.size_s, 0, 3)
 
     def draw(self, seed: int) -> tuple[I64, I64, I64]:
         """``community`` of each user (users,), ``payer`` and ``payee`` rows (payments,), in order

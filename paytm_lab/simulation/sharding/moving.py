@@ -17,6 +17,7 @@ import numpy as np
 from paytm_lab.core.errors import InvalidSetting
 from paytm_lab.core.ids import SLOTS
 from paytm_lab.routing.shard_map import ShardMap
+from paytm_lab.simulation.given import real
 from paytm_lab.simulation.population import F64, I64, Population
 from paytm_lab.simulation.sharding.strategies import require
 
@@ -49,16 +50,9 @@ class Growth:
             )
         for name in ("payments_per_s", "legs_per_s_max", "rows_per_user", "copy_rows_per_s",
                      "rows_per_leg"):  # fmt: skip
-            if not 0 < getattr(self, name) <= 1e12:
-                raise InvalidSetting(
-                    f"{name} = {getattr(self, name)!r:.60} cannot be used",
-                    remedy="Give a number above 0.",
-                )
-        if not 0 <= self.fence_s <= 3_600 or not 0 <= self.zipf_s <= 10:
-            raise InvalidSetting(
-                f"fence_s = {self.fence_s!r:.60}, zipf_s = {self.zipf_s!r:.60} cannot be used",
-                remedy="Give 0 to 3600 seconds and 0 to 10.",
-            )
+            real(name, getattr(self, name), 1e-9, 1e12)
+        real("fence_s", self.fence_s, 0, 3_600)
+        real("zipf_s", self.zipf_s, 0, 10)
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,10 @@ import numpy.typing as npt
 from paytm_lab.core.errors import InvalidSetting
 from paytm_lab.routing.shard_map import SHARDS_MAX
 from paytm_lab.routing.strategies import STRATEGIES, Strategy, make, sampling_cv
+from paytm_lab.simulation.given import whole
 from paytm_lab.simulation.payments import USERS_MAX
-from paytm_lab.simulation.population import F64, I64, Population
+from paytm_lab.simulation.population import F64, Population
+from paytm_lab.simulation.simulate import max_over_mean, variation
 
 SPEED_KEYS = 1_000_000
 _ROUNDS = 3
@@ -109,28 +111,8 @@ def growth(
 
 def require(users: int, shards: int) -> None:
     """InvalidSetting for numbers that cannot be simulated."""
-    given: tuple[tuple[str, object, int], ...] = (
-        ("users", users, USERS_MAX),
-        ("shards", shards, SHARDS_MAX - 1),
-    )
-    for name, value, high in given:
-        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= high:
-            raise InvalidSetting(
-                f"{name} = {value!r:.60} cannot be used",
-                remedy=f"Give a whole number from 1 to {high}.",
-            )
-
-
-def max_over_mean(counts: F64 | I64) -> float:
-    """The largest over the mean; 1 is perfect balance."""
-    return float(counts.max() / counts.mean())
-
-
-def interval(values: F64) -> tuple[float, float]:
-    """Mean and half the width of its 95 % interval (normal), of independent replications."""
-    if len(values) < 2:
-        return float(values.mean()), math.inf
-    return float(values.mean()), float(1.96 * values.std(ddof=1) / math.sqrt(len(values)))
+    whole("users", users, 1, USERS_MAX)
+    whole("shards", shards, 1, SHARDS_MAX - 1)
 
 
 def _made(name: str, shards: int) -> tuple[Strategy, int, float]:
@@ -165,7 +147,7 @@ def _balance(places: _Places, weights: F64, shards: int) -> dict[str, Any]:
     load = np.bincount(places, weights=weights, minlength=shards)
     return {
         "users_max_over_mean": max_over_mean(counts),
-        "users_cv": float(counts.std() / counts.mean()),
+        "users_cv": variation(counts),
         "load_max_over_mean": max_over_mean(load),
     }
 
