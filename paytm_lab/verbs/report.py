@@ -17,6 +17,7 @@ from paytm_lab.ledger.audit.report import AuditReport
 from paytm_lab.reporting import frames
 from paytm_lab.reporting.catalog import find_notebook, notebooks_in
 from paytm_lab.reporting.export import export_notebook, read_notebook
+from paytm_lab.reporting.first_page import run_data
 from paytm_lab.reporting.grid import assignments, single_values
 from paytm_lab.reporting.notebooks import execute, known_parameters
 from paytm_lab.reporting.recording import recorded
@@ -183,18 +184,9 @@ def _removed_from_servers(settings: Settings, passing: bool) -> Iterator[_Ending
 
 
 def _page(lab: Lab, run: RunResult, verdict: Any) -> RunData:
-    return RunData(
-        profile=run.profile,
-        seed=run.seed,
-        command=run.command,
-        payments=run.payments,
-        shards=run.shards,
-        features=run.features,
-        verdict=verdict,
-        events=run.events,
-        posting_s=run.posting_s,
-        drained_s=run.drained_s,
+    return run_data(
+        run,
+        verdict,
         review_threshold=lab.system.scorer.settings.review_score,
-        facts={name.replace("_", " "): str(value) for name, value in run.notes.items()}
-        | servers_measured(lab),
+        measured=servers_measured(lab),
     )

@@ -18,6 +18,7 @@ from paytm_lab import Lab, Workload
 from paytm_lab.core.errors import MissingPart
 from paytm_lab.reporting import frames
 from paytm_lab.reporting.export import export_notebook
+from paytm_lab.reporting.first_page import run_data
 from paytm_lab.reporting.site import Report, RunData, build_report, build_site
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -80,18 +81,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Report, RunData]:
         run = lab.run(Workload(users=400, payments=3_000), command="paytm-lab report --seed 11")
         audit = lab.audit()
         audit.require_clean()
-        data = RunData(
-            profile=run.profile,
-            seed=run.seed,
-            command=run.command,
-            payments=run.payments,
-            shards=run.shards,
-            features=run.features,
-            verdict=frames.verdict_frame(audit.checks),
-            events=run.events,
-            posting_s=run.posting_s,
-            drained_s=run.drained_s,
-        )
+        data = run_data(run, frames.verdict_frame(audit.checks))
     return build_report(folder / "data", data, folder / "site", NOTEBOOKS), data
 
 
