@@ -7,7 +7,6 @@ users, by payments sent and by legs (a payment between two shards is work on bot
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -17,11 +16,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from paytm_lab.core.errors import InvalidSetting, StorageFull
+from paytm_lab.core.errors import InvalidSetting
 from paytm_lab.routing.shard_map import SHARDS_MAX, ShardMap
 from paytm_lab.routing.strategies import Strategy, make
 from paytm_lab.simulation.payments import PaymentBatch, Workload
 from paytm_lab.simulation.population import F64, I64
+from paytm_lab.simulation.whole_file import whole_file
 
 STRATEGIES_SHOWN = ("modulo", "ring", "jump", "rendezvous", "slot_map")
 # What of a row fits a terminal's width.
@@ -142,25 +142,10 @@ def write_csv(
     The file appears whole or not at all. Raises InvalidSetting where it cannot be written,
     StorageFull.
     """
-    target = Path(path)
-    part = target.with_name(target.name + ".part")
-    try:
-        with part.open("w", encoding="ascii", newline="") as file:
-            file.write(",".join(CSV_COLUMNS) + "\n")
-            for lines in _csv_lines(workload, seed, shard_map):
-                file.writelines(lines)
-        part.replace(target)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageFull(
-                "No space left for the workload's file", place=str(target), remedy="Free some."
-            ) from error
-        raise InvalidSetting(
-            f"The workload's file cannot be written: {error.strerror}",
-            place=str(target),
-            remedy="Choose a folder that exists and can be written.",
-        ) from error
+    with whole_file(Path(path)) as part, part.open("w", encoding="ascii", newline="") as file:
+        file.write(",".join(CSV_COLUMNS) + "\n")
+        for lines in _csv_lines(workload, seed, shard_map):
+            file.writelines(lines)
     return workload.payments
 
 

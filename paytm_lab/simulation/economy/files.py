@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from paytm_lab.core.errors import InvalidSetting, StorageFull
+from paytm_lab.core.errors import InvalidSetting
 from paytm_lab.core.extras import need
 from paytm_lab.simulation.economy.batch import KINDS, PATTERNS, Accounts, EconomyBatch, joined
+from paytm_lab.simulation.whole_file import whole_file
 
 FILE_COLUMNS = (
     "id", "from_user", "to_user", "amount_paise", "at_us", "kind", "pattern", "ring",
@@ -61,29 +60,9 @@ def write_payments(
             if on_batch is not None:
                 on_batch(batch)
 
-    with _whole(Path(path)) as part:
+    with whole_file(Path(path)) as part:
         write(part, counted(), accounts, id_prefix)
     return written
-
-
-@contextmanager
-def _whole(target: Path) -> Iterator[Path]:
-    part = target.with_name(f"{target.name}.{os.getpid()}.part")
-    try:
-        yield part
-        part.replace(target)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageFull(
-                "No space left for the payments' file", place=str(target), remedy="Free some."
-            ) from error
-        raise InvalidSetting(
-            f"The payments' file cannot be written: {error.strerror or error}",
-            place=str(target),
-            remedy="Choose a folder that exists and can be written.",
-        ) from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _csv(part: Path, batches: Iterable[EconomyBatch], accounts: Accounts, prefix: str) -> None:
