@@ -53,7 +53,8 @@ def export_notebook(
     """Write ``source`` (or the ``notebook`` already read from it) as a page to ``out``.
 
     ``links`` is the navigation shown on top. Cells tagged ``hide-input`` show only their outputs,
-    ``hide-cell`` nothing. Raises BadInput when an output would load something from elsewhere.
+    ``hide-cell`` nothing; ``solution`` is folded. Raises BadInput when an output would load
+    something from elsewhere.
     """
     nb = notebook if notebook is not None else read_notebook(source)
     title, about = headline(nb, source.stem)
@@ -144,7 +145,10 @@ def _code_cell(cell: Any, tags: Sequence[str], charts: _Counter, place: str) -> 
         shown = _output(output, charts, place)
         if shown:
             parts.append(f'<div class="out">{shown}</div>')
-    return f'<div class="{kind}">{"".join(parts)}</div>'
+    whole = f'<div class="{kind}">{"".join(parts)}</div>'
+    if "solution" in tags:
+        return f"<details><summary>A solution</summary>{whole}</details>"
+    return whole
 
 
 def _output(output: Any, charts: _Counter, place: str) -> str:

@@ -6,12 +6,14 @@ import json
 import sys
 from pathlib import Path
 
+import nbformat
 import pytest
 
 from paytm_lab.core.errors import BadInput, InvalidSetting, MalformedFile, NotebookFailed
 from paytm_lab.reporting import notebooks
 from paytm_lab.reporting.export import export_notebook, read_notebook
 from paytm_lab.reporting.notebooks import Task, execute, execute_all
+from paytm_lab.reporting.page import Link
 
 PARAMETERS = ("data = ''\nusers = 10\nrate = 0.5", "parameters")
 
@@ -193,3 +195,17 @@ def test_a_page_would_not_load_anything_from_elsewhere(tmp_path: Path) -> None:
     out = execute(notebook, tmp_path / "out.ipynb")
     with pytest.raises(BadInput, match=r"would load https://x.example/a.png \(at out.ipynb, cell"):
         export_notebook(out, tmp_path / "a.html")
+
+
+def test_a_page_folds_solutions_and_links_only_to_pages_that_are_there(tmp_path: Path) -> None:
+    notebook = write(tmp_path / "a.ipynb", PARAMETERS, ("answer = 42",))
+    nb = read_notebook(notebook)
+    nb.cells[-1].metadata["tags"] = ["solution"]
+    words = "[one](01_one.ipynb), [two](02_two.ipynb#here)"
+    nb.cells.append(nbformat.v4.new_markdown_cell(words))
+    there = [Link("02_two.html", "two")]
+    page = export_notebook(notebook, tmp_path / "a.html", links=there, notebook=nb).path
+    html = page.read_text(encoding="utf-8")
+    folded = html.partition("<details><summary>A solution</summary>")[2].partition("</details>")[0]
+    assert "42" in folded and html.count("42") == folded.count("42")
+    assert 'one, <a href="02_two.html#here">two</a>' in html and "01_one" not in html
