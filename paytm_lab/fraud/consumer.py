@@ -5,8 +5,10 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -51,6 +53,17 @@ class LastScore(msgspec.Struct, frozen=True):
     timestamp: int
 
 
+class Decided(NamedTuple):
+    """About some records: the events to answer, by payment id; those of them that were new, the
+    rows to store about them, and the rows that were there already.
+    """
+
+    events: dict[str, PaymentEvent]
+    new: list[PaymentEvent]
+    fresh: list[Row]
+    known: list[Row]
+
+
 class FraudConsumer:
     """Transfers that completed are scored; refusals and cancellations only where a gate had decided
     before.
@@ -87,27 +100,59 @@ class FraudConsumer:
         self._scorer_down = scorer_down
         self._score_ttl_s = score_ttl_s
         self._trouble = Trouble("fraud scorer")
+        self._lock = threading.Lock()
+        self._open: set[str] = set()  # payments that were decided and are not stored yet
 
     def handle(self, records: Sequence[Record]) -> None:
+        decided = self.decide(records)
+        try:
+            self.store([decided])
+        finally:
+            self.forget([decided])
+
+    def decide(self, records: Sequence[Record]) -> Decided:
+        """The decisions about these records. What was decided and is not stored yet is left out:
+        its events are told when it is.
+        """
         events = _to_score(records)
+        with self._lock:
+            for payment_id in self._open & events.keys():
+                del events[payment_id]
         if not events:
-            return
+            return Decided({}, [], [], [])
         stored = self._store.fetch(FEATURES, [(payment_id,) for payment_id in events])
         new = [e for payment_id, e in events.items() if (payment_id,) not in stored]
         made = {e.data.payment_id: int(e.type == _COMPLETED) for e in new}
-        fresh = [row | {"made": made[row["payment_id"]]} for row in self._decide(new)]
+        fresh = [row | {"made": made[row["payment_id"]]} for row in self._verdicts(new)]
+        with self._lock:
+            self._open |= events.keys()
+        return Decided(events, new, fresh, list(stored.values()))
+
+    def store(self, decided: Sequence[Decided]) -> None:
+        """Store and tell decisions, all together."""
+        fresh = [row for each in decided for row in each.fresh]
+        known = [row for each in decided for row in each.known]
+        events = {i: e for each in decided for i, e in each.events.items()}
         if fresh:
             self._store.upsert(FEATURES, fresh)
+            new = [e for each in decided for e in each.new]
             self._scorer.remember([_candidate(e.data) for e in new if e.type == _COMPLETED])
-        self._count(fresh, len(stored))
-        rows = [*stored.values(), *fresh]
+        self._count(fresh, len(known))
+        rows = [*known, *fresh]
         flagged = [_flagged(row) for row in rows if row["decision"] in _ANSWER_TO]
         if flagged:
             self._store.upsert(FLAGGED, flagged)
-        self._remember_scores(rows)
-        self._log.append(_messages(rows, events))
+        if rows:
+            self._remember_scores(rows)
+            self._log.append(_messages(rows, events))
 
-    def _decide(self, events: Sequence[PaymentEvent]) -> list[Row]:
+    def forget(self, decided: Sequence[Decided]) -> None:
+        """What was decided is no longer open: stored, or given up until its records come again."""
+        with self._lock:
+            for each in decided:
+                self._open -= each.events.keys()
+
+    def _verdicts(self, events: Sequence[PaymentEvent]) -> list[Row]:
         gated = [e.data for e in events if e.data.fraud_decision]
         open_ = [e.data for e in events if not e.data.fraud_decision]
         scored = self._score(open_)

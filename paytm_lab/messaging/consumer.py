@@ -127,10 +127,8 @@ class ConsumerRunner:
         """
         if self.paused or self._clock.monotonic_s() < self._gather_until_s:
             return 0
-        if self._consumer is None:
-            self._consumer = self._log.consumer(self.group, self.topics)
-        consumer = self._consumer
-        waiting = self._clock.monotonic_s() < self._not_before_s
+        consumer = self._member()
+        waiting = self._waits()
         if waiting or self._pending:
             consumer.poll(0, 0.0)  # stay a member
             self._drop_lost(consumer)
@@ -142,9 +140,25 @@ class ConsumerRunner:
             records = consumer.poll(self._records_max, timeout_s)
             if not records:
                 return 0
-            self._pending.append(_Chunk(records, 0, self._attempts_max))
+            self._pending.append(self._chunk(records))
             if self._gather_s > 0:
                 self._gather(consumer, records)
+        return self._handle_pending(consumer)
+
+    def _member(self) -> LogConsumer:
+        if self._consumer is None:
+            self._consumer = self._log.consumer(
+                self.group, self.topics, patience_s=self._gather_s / 2
+            )
+        return self._consumer
+
+    def _waits(self) -> bool:
+        return self._clock.monotonic_s() < self._not_before_s
+
+    def _chunk(self, records: list[Record]) -> _Chunk:
+        return _Chunk(records, 0, self._attempts_max)
+
+    def _handle_pending(self, consumer: LogConsumer) -> int:
         done = 0
         while self._pending:
             records = self._pending[0].records
@@ -155,10 +169,13 @@ class ConsumerRunner:
                 self._pending.popleft()
                 self._waits_in_row = 0
                 done += len(records)
+        self._slow_down(done)
+        return done
+
+    def _slow_down(self, done: int) -> None:
         if done and self.slow_s_per_record > 0:
             slow_until_s = self._clock.monotonic_s() + self.slow_s_per_record * done
             self._not_before_s = max(self._not_before_s, slow_until_s)
-        return done
 
     def _gather(self, consumer: LogConsumer, records: list[Record]) -> None:
         """Add what else is there by now. An error leaves what was polled before it to be handled;
@@ -218,17 +235,24 @@ class ConsumerRunner:
             except (Unavailable, StoreError) as log_error:
                 return self._wait(log_error)
             given_up = 1
+        if not self._commit(consumer, chunk.records):
+            return _Outcome.WAITS
+        self.counts.dead_lettered += given_up
+        self.counts.handled -= given_up
+        return _Outcome.DONE
+
+    def _commit(self, consumer: LogConsumer, records: Sequence[Record]) -> bool:
         if self.fault is not None:
             self.fault(HANDLED)
         try:
-            consumer.commit(_next_offsets(chunk.records))
+            consumer.commit(_next_offsets(records))
         except (Unavailable, StoreError) as error:
             self.error = error
             self._rewind = True
-            return self._wait(error)
-        self.counts.dead_lettered += given_up
-        self.counts.handled += len(chunk.records) - given_up
-        return _Outcome.DONE
+            self._wait(error)
+            return False
+        self.counts.handled += len(records)
+        return True
 
     def _wait(self, error: Exception) -> _Outcome:
         delay_s = min(BACKOFF_S_MAX, self._backoff_s * 2.0 ** min(self._waits_in_row, 20))

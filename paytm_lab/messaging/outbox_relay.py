@@ -30,6 +30,7 @@ from paytm_lab.ports.event_log import EventLog, Message
 from paytm_lab.ports.shard_database import OutboxRow, ShardDatabase
 
 BATCH_ROWS_MAX = 1_000
+DELETE_ROWS = 64
 ACKED = "relay:acked"  # the fault point between the log's ack and the delete
 
 _TOPICS = {event_type: topic.value for event_type, topic in TOPIC_OF.items()}
@@ -113,7 +114,12 @@ class OutboxRelay:
     """Relays one shard's outbox. One thread at a time calls ``step``.
 
     ``fault`` is called with the name of each fault point (``ACKED``) and may raise, as a crash
-    there would. While ``paused`` is true a step does nothing. ``relayed`` counts rows deleted.
+    there would. While ``paused`` is true a step does nothing. ``relayed`` counts rows acked.
+
+    ``delete_after_s``: acked rows are deleted together, once they are ``DELETE_ROWS`` or the oldest
+    was acked so long ago; 0 in the same step. A delete is a durable commit of its own, as dear as a
+    payment's, and until it comes the rows are read again with the next ones: that is all that
+    waiting costs. A crash meanwhile repeats them, as it does between an ack and its delete.
     """
 
     def __init__(
@@ -123,6 +129,8 @@ class OutboxRelay:
         clock: Clock,
         batch_rows_max: int = BATCH_ROWS_MAX,
         fault: Callable[[str], None] | None = None,
+        *,
+        delete_after_s: float = 0.0,
     ) -> None:
         self.paused = False
         self.relayed = 0
@@ -132,7 +140,10 @@ class OutboxRelay:
         self._database = database
         self._log = log
         self._clock = clock
-        self._batch_rows_max = batch_rows_max
+        self.rows_max = batch_rows_max
+        self._delete_after_s = delete_after_s
+        self._acked: dict[int, str] = {}  # id -> event id of rows still to be deleted
+        self._acked_at_s = 0.0  # the oldest of them
         self._source = f"/shards/{database.shard_id}"
 
     def step(self) -> int:
@@ -143,18 +154,37 @@ class OutboxRelay:
         """
         if self.paused:
             return 0
-        rows = self._database.read_outbox(self._batch_rows_max)
-        if not rows:
-            return 0
+        rows = self._database.read_outbox(self.rows_max + len(self._acked))
+        # By event id too: where another relay led meanwhile, an id may be another row's by now.
+        self._acked = {row.id: row.event_id for row in rows if self._is_acked(row)}
+        rows = [row for row in rows if row.id not in self._acked]
+        if rows:
+            self._relay(rows)
+        if self._acked and self._is_due():
+            self._database.delete_outbox(list(self._acked))
+            self._acked.clear()
+        return len(rows)
+
+    def _is_acked(self, row: OutboxRow) -> bool:
+        return self._acked.get(row.id) == row.event_id
+
+    def _relay(self, rows: Sequence[OutboxRow]) -> None:
         messages = self._messages(rows)
         self._log.append(messages)
         if self.fault is not None:
             self.fault(ACKED)
-        self._database.delete_outbox([row.id for row in rows])
+        if not self._acked:
+            self._acked_at_s = self._clock.monotonic_s()
+        self._acked |= {row.id: row.event_id for row in rows}
         self.relayed += len(rows)
         self.events += len(messages)
         self.relayed_at_us = self._clock.now_us()
-        return len(rows)
+
+    def _is_due(self) -> bool:
+        return (
+            len(self._acked) >= DELETE_ROWS
+            or self._clock.monotonic_s() - self._acked_at_s >= self._delete_after_s
+        )
 
     def _messages(self, rows: Sequence[OutboxRow]) -> list[Message]:
         source = self._source
@@ -204,6 +234,27 @@ class LeadingRelay:
                 self._leadership = None
 
 
+def leading_relays(
+    databases: Mapping[int, ShardDatabase],
+    log: EventLog,
+    clock: Clock,
+    coordination: Coordination,
+    *,
+    rows_max: int = BATCH_ROWS_MAX,
+    fault: Callable[[str], None] | None = None,
+    delete_after_s: float = 0.0,
+) -> dict[int, LeadingRelay]:
+    """One for each shard; what they take is said at ``OutboxRelay``."""
+    return {
+        shard: LeadingRelay(
+            OutboxRelay(database, log, clock, rows_max, fault, delete_after_s=delete_after_s),
+            coordination,
+            shard,
+        )
+        for shard, database in databases.items()
+    }
+
+
 class RelayRound:
     """One step of every shard's relay in turn. A shard that is away does not keep others waiting,
     and is said once.
@@ -241,6 +292,11 @@ def relay_workers(relays: RelayRound, one_each: bool, idle_wait_s: float) -> dic
     if not one_each:
         return dict.fromkeys(relays.relays, Worker("relay", relays.step, idle_wait_s))
     return {
-        shard: Worker(f"relay of shard {shard}", leading.step, idle_wait_s)
+        shard: Worker(
+            f"relay of shard {shard}",
+            leading.step,
+            idle_wait_s,
+            again_from=leading.relay.rows_max,
+        )
         for shard, leading in relays.relays.items()
     }

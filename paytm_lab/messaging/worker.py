@@ -41,13 +41,16 @@ class Trouble:
 
 
 class Worker:
-    """Runs ``step`` again and again until ``stop``. A step returns how much it did; after 0 the
-    worker waits ``idle_wait_s`` (give 0 where the step itself waits). A step that raises is tried
-    again after a wait that doubles up to ``ERROR_WAIT_S_MAX``. ``done`` is the sum of what the
-    steps returned.
+    """Runs ``step`` again and again until ``stop``. A step returns how much it did; after less than
+    ``again_from`` there was no more, and the worker waits ``idle_wait_s`` (give 0 where the step
+    itself waits), or until it is woken: a ``wake`` during the step counts. A step that raises is
+    tried again after a wait that doubles up to ``ERROR_WAIT_S_MAX``. ``done`` is the sum of what
+    the steps returned.
     """
 
-    def __init__(self, name: str, step: Callable[[], int], idle_wait_s: float) -> None:
+    def __init__(
+        self, name: str, step: Callable[[], int], idle_wait_s: float, *, again_from: int = 1
+    ) -> None:
         self.name = name
         self.state = WorkerState.NEW
         self.done = 0
@@ -55,6 +58,7 @@ class Worker:
         self._trouble = Trouble(name)
         self._step = step
         self._idle_wait_s = idle_wait_s
+        self._again_from = again_from
         self._stopping = False
         self._wake = threading.Event()
         self._left = threading.Event()
@@ -107,7 +111,7 @@ class Worker:
             wait_s = ERROR_WAIT_S_MIN
             self.done += did
             self.state = WorkerState.WORKING if did else WorkerState.IDLE
-            if not did and self._idle_wait_s > 0:
+            if did < self._again_from and self._idle_wait_s > 0:
                 self._pause(self._idle_wait_s)
         self.state = WorkerState.STOPPED
 

@@ -70,8 +70,12 @@ class EventLog(Protocol):
         raises, any prefix of each partition's share may have been appended: repeat and deduplicate.
         """
 
-    def consumer(self, group: str, topics: Sequence[str]) -> LogConsumer:
-        """Join a group, whose live members share the partitions of ``topics`` evenly."""
+    def consumer(
+        self, group: str, topics: Sequence[str], *, patience_s: float = 0.0
+    ) -> LogConsumer:
+        """Join a group, whose live members share the partitions of ``topics`` evenly. Records may
+        come so much later (``patience_s``) where that lets the log hand out more of them at once.
+        """
 
     def read(self, topic: str, partition: int, offset: int, records_max: int) -> list[Record]:
         """Records from ``offset`` on, outside any group; empty at the end."""

@@ -17,6 +17,7 @@ import psutil
 from paytm_lab.core.errors import Unavailable
 from paytm_lab.stack.layout import Layout, write
 from paytm_lab.stack.servers import Launch, Server
+from paytm_lab.stack.timers import timer_slack
 
 SAME_TIME_S = 1.0  # what the kernel's clock, which dates processes, may have been corrected by
 LOG_BYTES_MAX = 16 << 20
@@ -73,12 +74,13 @@ def start(server: Server, launch: Launch, log: Path) -> Record:
     """
     if log.exists() and log.stat().st_size > LOG_BYTES_MAX:
         log.replace(log.with_suffix(".log.old"))
-    done = subprocess.run(  # noqa: S603 - a server's program, by its full path
-        [SHELL, "-c", _DETACH, server.name, *launch.command],
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=True,
-        start_new_session=True,
-        env={**os.environ, **launch.environment, "LOG": str(log)},
-    )  # fmt: skip
+    with timer_slack(launch.timer_slack_ns):
+        done = subprocess.run(  # noqa: S603 - a server's program, by its full path
+            [SHELL, "-c", _DETACH, server.name, *launch.command],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=True,
+            start_new_session=True,
+            env={**os.environ, **launch.environment, "LOG": str(log)},
+        )  # fmt: skip
     pid = int(done.stdout)
     try:
         return Record(pid, psutil.Process(pid).create_time(), launch.version)

@@ -41,7 +41,8 @@ from paytm_lab.ledger.transfers import TransferEngine
 from paytm_lab.messaging.consumer import ConsumerRunner, Handler
 from paytm_lab.messaging.health import HealthMonitor
 from paytm_lab.messaging.log_contents import all_records
-from paytm_lab.messaging.outbox_relay import LeadingRelay, OutboxRelay, RelayRound, relay_workers
+from paytm_lab.messaging.outbox_relay import RelayRound, leading_relays, relay_workers
+from paytm_lab.messaging.staged import StagedRunner
 from paytm_lab.messaging.topics import (
     GROUPS,
     NOTIFICATIONS,
@@ -64,11 +65,13 @@ from paytm_lab.wiring.stores import Stores, open_coordination, open_stores
 WIDE_TABLES = (*FRAUD_TABLES, *ANALYTICS_TABLES, *NOTIFICATION_TABLES)
 POLL_S = 0.1
 RELAY_IDLE_S = 0.02  # for what other processes post: the writers here say when they have
+RELAY_DELETE_S = 0.1
 CONSUMER_IDLE_S = 0.005  # a poll waits by itself; this is for steps that may not poll
 # On real servers these two store much more cheaply by the batch, and a payment's fraud event comes
 # with its others; nobody waits for them.
 GATHERING = ("analytics", "notifications")
 GATHER_S = 0.5
+STAGED = ("fraud",)  # on real servers storing takes longer than deciding
 HEALTH_IDLE_S = 0.5
 FRAUD_LISTS_IDLE_S = 5.0  # how soon a freeze by another process is known to the scorer
 HOUSEKEEPING_IDLE_S = 0.1
@@ -194,20 +197,16 @@ class System:
         )  # fmt: skip
 
     def _open_relays(self) -> None:
-        self.relays = {
-            shard: LeadingRelay(
-                OutboxRelay(
-                    database, self.log, self.clock, self.settings.relay_batch_rows_max, self.reach
-                ),
-                self.coordination,
-                shard,
-            )
-            for shard, database in self.databases.items()
-        }
+        self.relays = leading_relays(
+            self.databases, self.log, self.clock, self.coordination,
+            rows_max=self.settings.relay_batch_rows_max, fault=self.reach,
+            delete_after_s=RELAY_DELETE_S if self.settings.profile == "servers" else 0.0,
+        )  # fmt: skip
         self.relay_round = RelayRound(self.relays)
 
     def _open_consumers(self) -> None:
         settings = self.settings
+        on_servers = settings.profile == "servers"
         self.notifying = Notifying(
             settings, self.folder, self.wide, self.log, self.clock, self.coordination
         )
@@ -232,14 +231,14 @@ class System:
         if settings.fraud_gate != "off":
             handlers["fraud"] = self.fraud
         self.runners = {
-            group: ConsumerRunner(
+            group: (StagedRunner if on_servers and group in STAGED else ConsumerRunner)(
                 self.log,
                 group,
                 GROUPS[group],
                 handler,
                 self.clock,
                 records_max=settings.consumer_batch_records_max,
-                gather_s=GATHER_S if settings.profile == "servers" and group in GATHERING else 0.0,
+                gather_s=GATHER_S if on_servers and group in GATHERING else 0.0,
                 fault=self.reach,
             )
             for group, handler in sorted(handlers.items())

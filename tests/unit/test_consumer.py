@@ -351,8 +351,8 @@ class Ahead:
 
 def reads_ahead(world: World, *pieces: int | Exception) -> Any:
     class Log:
-        def consumer(self, *arguments: Any) -> Any:
-            return Ahead(world.log.consumer(*arguments), list(pieces))
+        def consumer(self, *arguments: Any, **options: Any) -> Any:
+            return Ahead(world.log.consumer(*arguments, **options), list(pieces))
 
         def __getattr__(self, name: str) -> Any:
             return getattr(world.log, name)

@@ -272,3 +272,47 @@ def test_lists_survive_in_the_store(world: World) -> None:
     other.load()
     assert other.mules == {"m1", "../m3"}
     assert other.frozen == frozenset()
+
+
+@pytest.mark.parametrize("pieces", [1, 3, 7])
+def test_decided_in_pieces_and_stored_together_is_the_same(world: World, pieces: int) -> None:
+    messages, rows, ids = a_day()
+    fraud = consumer(world, mules())
+    records = as_records(messages)
+    step = -(-len(records) // pieces)
+    parts = [records[i : i + step] for i in range(0, len(records), step)]
+    decided = [fraud.decide(part) for part in parts]
+    assert features(world) == {}, "nothing is visible before it is stored"
+    assert world.records(Topic.FRAUD) == []
+    fraud.store(decided)
+    fraud.forget(decided)
+    assert features(world) == rows
+    assert set(emitted(world)) == ids
+    assert len(world.records(Topic.FRAUD)) == len(ids)
+    fraud.handle(records)
+    assert all(len(bodies) == 1 for bodies in emitted(world).values()), "a repeat says the same"
+
+
+def test_a_payment_that_comes_again_while_it_is_being_stored_is_decided_once(world: World) -> None:
+    fraud = consumer(world)
+    records = as_records(life(payment("large", amount_paise=700_000)))
+    first, again = fraud.decide(records), fraud.decide(records)
+    assert (len(first.fresh), again.fresh, again.known) == (1, [], [])
+    fraud.store([first, again])
+    fraud.forget([first, again])
+    assert len(world.records(Topic.FRAUD)) == 2
+    assert fraud.counters["review"] == 1
+    third = fraud.decide(records)
+    assert (third.fresh, len(third.known)) == ([], 1), "stored, so it is known"
+
+
+def test_what_could_not_be_stored_is_decided_again(world: World) -> None:
+    fraud = consumer(world)
+    records = as_records(life(payment("large", amount_paise=700_000)))
+    world.real_store.available = False
+    with pytest.raises(Unavailable):
+        fraud.handle(records)
+    world.real_store.available = True
+    fraud.handle(records)
+    assert features(world) == {"large": ("review", "amount")}
+    assert len(world.records(Topic.FRAUD)) == 2

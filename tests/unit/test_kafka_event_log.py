@@ -16,7 +16,12 @@ from paytm_lab.backends.embedded import topic_file
 from paytm_lab.backends.servers.event_log import KafkaEventLog
 from paytm_lab.backends.servers.kafka_clients import Names, Servers
 from paytm_lab.backends.servers.kafka_positions import Positions
-from paytm_lab.backends.servers.kafka_producer import RECORD_BYTES_MAX, Producer, partition_of
+from paytm_lab.backends.servers.kafka_producer import (
+    APPEND_S_MAX,
+    RECORD_BYTES_MAX,
+    Producer,
+    partition_of,
+)
 from paytm_lab.backends.servers.kafka_reader import records_of
 from paytm_lab.core.errors import BadInput, InvalidSetting, Unavailable
 from paytm_lab.ports.event_log import Message, Record
@@ -126,6 +131,26 @@ def test_a_message_that_is_too_large_is_refused_before_any_is_sent(nobody: str) 
             producer.append("t", [small, ("t", 1, message)])
     with pytest.raises(Unavailable):
         producer.append("t", [("t", 1, Message("t", "k", b"x" * (RECORD_BYTES_MAX - 1)))])
+
+
+def test_all_who_share_a_round_are_told_that_nobody_answers(nobody: str) -> None:
+    producer = Producer(Servers(nobody))
+    told: list[str] = []
+
+    def append(number: int) -> None:
+        try:
+            producer.append(f"t{number}", [("t", 1, Message("t", "k", b"v"))])
+        except Unavailable as error:
+            told.append(error.place)
+
+    began = time.monotonic()
+    threads = [threading.Thread(target=append, args=(n,)) for n in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(APPEND_S_MAX)
+    assert told == [nobody] * 20
+    assert time.monotonic() - began < APPEND_S_MAX
 
 
 class _Found:

@@ -21,7 +21,7 @@ from paytm_lab.core.errors import StorageFull, Unavailable
 from paytm_lab.core.events import PaymentData, UserCreatedData, encode, unwrap
 from paytm_lab.core.ids import event_id
 from paytm_lab.ledger import schema
-from paytm_lab.messaging.outbox_relay import ACKED, LeadingRelay, OutboxRelay
+from paytm_lab.messaging.outbox_relay import ACKED, DELETE_ROWS, LeadingRelay, OutboxRelay
 from paytm_lab.messaging.topics import create_topics
 from paytm_lab.ports.event_log import Message, Record
 from paytm_lab.ports.shard_database import ShardMeta
@@ -49,8 +49,10 @@ class World:
         self.crash_at: str | None = None
         self.relay = self.make_relay()
 
-    def make_relay(self, batch_rows_max: int = 100) -> OutboxRelay:
-        return OutboxRelay(self.database, self.log, self.clock, batch_rows_max, fault=self.reach)
+    def make_relay(self, batch_rows_max: int = 100, **more: Any) -> OutboxRelay:
+        return OutboxRelay(
+            self.database, self.log, self.clock, batch_rows_max, fault=self.reach, **more
+        )
 
     def reach(self, point: str) -> None:
         if point == self.crash_at:
@@ -236,6 +238,75 @@ def test_batches_are_bounded_and_in_id_order(world: World) -> None:
     assert (relay.relayed, relay.events) == (25, 25)
 
 
+def test_acked_rows_are_deleted_together_and_never_sent_again(world: World) -> None:
+    relay = world.make_relay(delete_after_s=0.1)
+    for number in range(3):
+        world.post(row("PaymentInitiated", payment(number)))
+        assert relay.step() == 1
+        assert world.database.outbox_rows() == number + 1, "acked, not deleted yet"
+        world.clock.advance(0.02)
+    assert relay.step() == 0
+    assert world.database.outbox_rows() == 3
+    world.clock.advance(0.05)
+    world.post(row("PaymentInitiated", payment(3)))
+    assert relay.step() == 1
+    assert world.database.outbox_rows() == 0, "the oldest was acked long enough ago"
+    sent = sorted(ids(world.records("payment_events")))
+    assert sent == [f"p{i}.PaymentInitiated" for i in range(4)]
+    assert (relay.relayed, relay.events) == (4, 4)
+
+
+def test_many_acked_rows_are_deleted_at_once(world: World) -> None:
+    relay = world.make_relay(delete_after_s=3_600.0)
+    world.post(*[row("PaymentInitiated", payment(i)) for i in range(DELETE_ROWS - 1)])
+    relay.step()
+    assert world.database.outbox_rows() == DELETE_ROWS - 1
+    world.post(row("PaymentInitiated", payment(DELETE_ROWS)))
+    assert relay.step() == 1
+    assert world.database.outbox_rows() == 0
+
+
+def test_a_row_under_the_id_of_an_acked_one_is_another_row(world: World) -> None:
+    """Another relay led meanwhile and deleted it; the shard may then use the id again."""
+    relay = world.make_relay(delete_after_s=0.1)
+    world.post(row("PaymentInitiated", payment(1)))
+    assert relay.step() == 1
+    with sqlite3.connect(world.path) as connection:
+        connection.execute("UPDATE outbox_events SET event_id = 'other', aggregate_id = 'p2'")
+    connection.close()
+    world.clock.advance(1.0)
+    assert relay.step() == 1
+    assert sorted(ids(world.records("payment_events"))) == ["other", "p1.PaymentInitiated"]
+
+
+def test_a_delete_that_failed_is_tried_again(world: World) -> None:
+    world.post(row("PaymentInitiated", payment(1)))
+    relay = world.make_relay()
+    relay._database = _DeletesOnce(world.database)  # type: ignore[assignment]
+    with pytest.raises(Unavailable):
+        relay.step()
+    assert relay.step() == 0
+    assert world.database.outbox_rows() == 0
+    assert len(world.records("payment_events")) == 1
+
+
+class _DeletesOnce:
+    """The real shard, whose first delete finds it away."""
+
+    def __init__(self, database: EmbeddedShardDatabase) -> None:
+        self._database = database
+        self._refused = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._database, name)
+
+    def delete_outbox(self, row_ids: Sequence[int]) -> None:
+        if not self._refused:
+            self._refused = True
+            raise Unavailable("away")
+        self._database.delete_outbox(row_ids)
+
+
 def test_a_stopped_relay_leaves_the_outbox_alone_and_catches_up(world: World) -> None:
     world.post(row("PaymentInitiated", payment(1)))
     world.relay.paused = True
@@ -258,15 +329,20 @@ def test_what_nobody_knows_goes_to_a_dead_letter_topic_and_blocks_nothing(world:
 
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.sampled_from(["post", "post", "step", "crash", "restart"]), max_size=14))
+@given(
+    st.lists(st.sampled_from(["post", "post", "step", "time", "crash", "restart"]), max_size=14),
+    st.sampled_from([0.0, 0.1]),
+)
 def test_any_history_delivers_every_event_and_keeps_each_keys_order(
-    tmp_path_factory: pytest.TempPathFactory, history: list[str]
+    tmp_path_factory: pytest.TempPathFactory, history: list[str], delete_after_s: float
 ) -> None:
     world = World(tmp_path_factory.mktemp("history"))
-    relay = world.make_relay(batch_rows_max=5)
+    relay = world.make_relay(batch_rows_max=5, delete_after_s=delete_after_s)
     posted: list[str] = []
-    for act in [*history, *["step"] * 20]:
-        if act == "post":
+    for act in [*history, *["step"] * 20, "time", "step"]:
+        if act == "time":
+            world.clock.advance(2 * delete_after_s)
+        elif act == "post":
             start = len(posted)
             rows = [
                 (f"e{i}", "PaymentInitiated", f"k{i % 2}", b"{}", "")
@@ -275,7 +351,7 @@ def test_any_history_delivers_every_event_and_keeps_each_keys_order(
             world.post(*rows)
             posted += [r[0] for r in rows]
         elif act == "restart":
-            relay = world.make_relay(batch_rows_max=5)
+            relay = world.make_relay(batch_rows_max=5, delete_after_s=delete_after_s)
         else:
             world.crash_at = ACKED if act == "crash" else None
             with suppress(Crash):

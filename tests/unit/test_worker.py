@@ -50,6 +50,27 @@ def test_an_idle_worker_waits_and_can_be_woken() -> None:
     assert time.monotonic() - started < DEADLINE_S
 
 
+def test_a_worker_that_did_little_waits_for_its_wake() -> None:
+    steps = threading.Semaphore(0)
+    did = iter([5, 5, 4, 5, 0])
+
+    def step() -> int:
+        done = next(did, 0)
+        steps.release()
+        return done
+
+    worker = Worker("relay", step, idle_wait_s=3_600, again_from=5).start()
+    for _ in range(3):
+        assert steps.acquire(timeout=DEADLINE_S)
+    until(lambda: worker.done == 14)
+    worker.wake()
+    for _ in range(2):
+        assert steps.acquire(timeout=DEADLINE_S), "after 4 it waited, after 5 it went on"
+    assert worker.stop()
+    assert next(did, None) is None
+    assert not steps.acquire(blocking=False), "after 4 and after 0 it waited to be woken"
+
+
 def test_a_step_that_raises_is_shown_and_tried_again() -> None:
     failures = [OSError("one"), OSError("two")]
     go_on = threading.Event()

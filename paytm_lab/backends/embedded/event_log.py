@@ -93,7 +93,9 @@ class EmbeddedEventLog:
             topic.append(shares[topic.topic])
         self._arrivals.announce()
 
-    def consumer(self, group: str, topics: Sequence[str]) -> EmbeddedConsumer:
+    def consumer(
+        self, group: str, topics: Sequence[str], *, patience_s: float = 0.0
+    ) -> EmbeddedConsumer:
         files = {name: self.topic(name) for name in topics}
         with self._lock:
             self._require_open()

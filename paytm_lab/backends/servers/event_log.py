@@ -136,7 +136,9 @@ class KafkaEventLog:
 
     # -- reading
 
-    def consumer(self, group: str, topics: Sequence[str]) -> KafkaLogConsumer:
+    def consumer(
+        self, group: str, topics: Sequence[str], *, patience_s: float = 0.0
+    ) -> KafkaLogConsumer:
         """As the port says. Waits for the first partitions if nobody else is in the group."""
         _require_name(group, "consumer group")
         for topic in topics:
@@ -144,7 +146,12 @@ class KafkaEventLog:
         self._require_open()
         alone = not self._members(group)
         consumer = KafkaLogConsumer(
-            self._servers, self._names, group, topics, lambda: self._look(group, topics)
+            self._servers,
+            self._names,
+            group,
+            topics,
+            lambda: self._look(group, topics),
+            patience_s=patience_s,
         )
         with self._lock:
             closed = self._closed

@@ -54,12 +54,15 @@ class KafkaLogConsumer:
         group: str,
         topics: Iterable[str],
         look: Callable[[], GroupView],
+        *,
+        patience_s: float = 0.0,
     ) -> None:
         self._servers = servers
         self._names = names
         self._group = group
         self._topics = tuple(topics)
         self._look = look
+        self._patience_ms = round(patience_s * 1000)
         self._lock = threading.RLock()
         self._closed = False
         self._pumped_at_s = 0.0
@@ -79,7 +82,8 @@ class KafkaLogConsumer:
                 heartbeat_interval_ms=round(HEARTBEAT_S * 1000),
                 max_poll_interval_ms=round(LEASE_S * 1000),
                 max_poll_records=_PUMP_RECORDS_MAX,
-                fetch_max_wait_ms=_FETCH_WAIT_MS,
+                fetch_max_wait_ms=self._patience_ms or _FETCH_WAIT_MS,
+                fetch_min_bytes=_FETCH_BYTES if self._patience_ms else 1,
                 max_partition_fetch_bytes=_FETCH_BYTES,
             )
             self._positions.consumer = consumer
