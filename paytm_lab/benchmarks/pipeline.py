@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from paytm_lab import children
 from paytm_lab.benchmarks.cpu import CpuTable
 from paytm_lab.benchmarks.engine import plan
-from paytm_lab.core.errors import IntegrityError
+from paytm_lab.core.errors import IntegrityError, Unavailable
 from paytm_lab.core.events import EventType, Topic, unwrap
 from paytm_lab.core.ids import payment_id_text
 from paytm_lab.ledger.operations import PaymentRequest, Result
@@ -31,6 +34,8 @@ SUSTAINED_S = 60.0
 BACKLOG_EVENTS = 6_000  # the slowest consumer is then about two seconds behind
 OFFERED_PER_S = 200
 OFFERED_S = 20.0
+HERE, ELSEWHERE = ("shard_manager",), ("fraud", "analytics", "notifications")
+DRAIN_S_MAX = 120.0
 PART = 256
 _MS = timedelta(milliseconds=1)
 
@@ -45,8 +50,10 @@ def run(
     ``sustained``: uniform payments for a minute, never far ahead of the slowest consumer:
     ``payments_per_s`` posted in that minute and ``lag_s``, the time until all was done after it.
     ``offered``: an open loop of 200 a second; ``decision_ms_p50`` and ``p99`` from the time of the
-    event to the fraud decision about it. ``cpu``: in the sustained minute, by process and the lab's
-    own by thread: ``cpu_ms_per_payment`` and ``cpu_share`` of all that was used.
+    event to the fraud decision about it. Once with all in one process, and once as the services
+    run: the consumers of fraud, analytics and notifications in ``processes`` of their own.
+    ``cpu``: in the sustained minute, by process and the lab's own by thread:
+    ``cpu_ms_per_payment`` and ``cpu_share`` of all that was used.
 
     Both labs end in a full audit: IntegrityError when one is not clean.
     """
@@ -60,6 +67,14 @@ def run(
         lab.drain()
         rows += _sustained(lab, SUSTAINED_S / scale, server_pids)
         rows.append(_offered(lab, OFFERED_S / scale))
+        lab.audit().require_clean()
+    with open_lab(data=data_dir / "uniform", seed=SEED, consumers=HERE) as lab, ExitStack() as all_:
+        words = ["--profile", lab.profile, "--data", str(data_dir / "uniform"), "--quiet"]
+        for group in ELSEWHERE:
+            all_.enter_context(children.running(["consume", group, *words], {}))
+        _offered(lab, WARM_PAYMENTS / OFFERED_PER_S / scale)  # until all of them have begun
+        rows.append(_offered(lab, OFFERED_S / scale) | {"processes": 1 + len(ELSEWHERE)})
+        all_.close()
         lab.audit().require_clean()
     return rows
 
@@ -135,7 +150,7 @@ def _offered(lab: Any, seconds: float) -> dict[str, Any]:
         request = PaymentRequest(row[0], row[1], row[4])
         ids.add(lab.system.engine.submit(request, answers.append))
     took_s = time.perf_counter() - started
-    lab.drain()
+    _done_everywhere(lab)
     took_ms = np.asarray(_decisions_ms(lab, {payment_id_text(each) for each in ids}))
     if len(took_ms) != count:
         raise IntegrityError(f"{len(took_ms)} decisions about {count} payments")
@@ -147,7 +162,19 @@ def _offered(lab: Any, seconds: float) -> dict[str, Any]:
         "seconds": round(took_s, 2),
         "decision_ms_p50": round(float(p50), 1),
         "decision_ms_p99": round(float(p99), 1),
+        "processes": 1,
     }
+
+
+def _done_everywhere(lab: Any) -> None:
+    """What this process has is drained; the consumers of others are waited for."""
+    lab.drain()
+    pause = threading.Event()
+    until = time.monotonic() + DRAIN_S_MAX
+    while waiting := lab.system.backlog():
+        if time.monotonic() > until:
+            raise Unavailable(f"{waiting} events wait still: {lab.system.waiting()}")
+        pause.wait(0.05)
 
 
 def _decisions_ms(lab: Any, payments: set[str]) -> list[float]:

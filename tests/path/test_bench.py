@@ -30,7 +30,7 @@ from tests.path.command_line import Cli
                 "what payments_per_s drain_ratio",
                 "what payments_per_s lag_s",
                 "what process cpu_ms_per_payment cpu_share",
-                "what decision_ms_p50 decision_ms_p99",
+                "what decision_ms_p50 decision_ms_p99 processes",
             ],
         ),
         ("audit", ["mode seconds entries"]),
