@@ -96,15 +96,17 @@ def build_report(
     progress: Progress = no_progress,
     abandoned: Abandoned = no_matter,
     timeout_s: float = 300.0,
-    jobs: int = 2,
+    jobs: int | None = None,
 ) -> Report:
     """Execute ``notebooks`` on the lab in ``data`` and write the linked site to ``out``.
 
     Each notebook gets ``data``, ``profile`` and ``seed`` and, on top, ``parameters`` (an unknown
-    name is an error). At most ``jobs`` kernels run at once. ``progress(name, done, total)`` is
-    called from several threads, once a cell; ``abandoned(folder)`` for each lab that a failing
-    notebook left open in a temporary folder. When a notebook fails, its page (with the error) and
-    the rest of the site are written all the same, then NotebookFailed is raised. Executed notebooks
+    name is an error). At most ``jobs`` kernels run at once: two, and on servers, which the
+    notebooks share and one of them takes a shard from, one after the other.
+    ``progress(name, done, total)`` is called from several threads, once a cell;
+    ``abandoned(folder)`` for each lab that a failing notebook left open in a temporary folder. When
+    a notebook fails, its page (with the error) and the rest of the site are written all the same,
+    then NotebookFailed is raised. Executed notebooks
     lie in ``out/notebooks``.
     """
     started = time.monotonic()
@@ -114,6 +116,7 @@ def build_report(
         for path in notebooks
     ]
     _give_back_memory()
+    jobs = jobs or (1 if run.profile == "servers" else 2)
     failures = execute_all(
         tasks, timeout_s=timeout_s, jobs=jobs, progress=progress, abandoned=abandoned
     )
