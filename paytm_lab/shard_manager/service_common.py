@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -9,6 +10,7 @@ import msgspec
 from fastapi import Header, Response
 
 from paytm_lab.config import Settings
+from paytm_lab.core.errors import PaytmLabError
 from paytm_lab.core.ids import payment_id_text, require_user_id
 from paytm_lab.core.money import parse_rupees
 from paytm_lab.ledger.operations import Done, Outcome, PaymentRequest
@@ -103,6 +105,16 @@ class Service:
         if self.may_block():
             return await self.work.run(self.parts.engine.submit, request, done)
         return self.parts.engine.submit(request, done)
+
+    async def submit_many(
+        self, requests: Sequence[PaymentRequest], answers: Sequence[Done]
+    ) -> list[bytes | PaytmLabError]:
+        """``engine.submit_many`` in the same way; no more at once than the loop may stand still
+        for.
+        """
+        if self.may_block():
+            return await self.work.run(self.parts.engine.submit_many, requests, answers)
+        return self.parts.engine.submit_many(requests, answers)
 
     async def pay(self, request: PaymentRequest) -> Outcome:
         answers = self.answers
