@@ -25,6 +25,7 @@ from paytm_lab.simulation.payments import Workload
 
 SEED = 7
 _ROUNDS = 3
+ROUNDS = (1, 64, 256)  # payments that are asked about together
 _ASKED, _ASKED_QUICKLY = 1_500, 300
 _OPTIONS: dict[str, dict[str, Any]] = {
     LOGISTIC: {},
@@ -43,7 +44,10 @@ def run(data_dir: Path, quick: bool, open_lab: Callable[..., Any]) -> list[dict[
     ``sd`` of a seed, a 95 % interval and ``within``; beside them the ceiling, of perfect scores.
     ``ours``: our model's means, and its gain over the forest, paired by seed. ``live``: what a
     deployed model adds to the gate's answer about one payment (``added_ms_p50``, ``p99``), by turns
-    with and without it; in force and in shadow.
+    with and without it; in force and in shadow. ``rounds``: what the whole gate, with that model in
+    force, adds to each of ``round`` payments that are asked about together (``gate_ms_p50``; of
+    which the model ``added_ms_p50``), by turns over all sizes; ``ratio``: to one asked about alone;
+    ``round_ms_p50``: how long the round waits.
     """
     rows = [_generator(quick)]
     data = hb.published_world(SEED, days=20 if quick else 183)
@@ -164,6 +168,7 @@ def _live(
             for turn in range(asked):
                 for way, deployed in ways.items():
                     took[way][turn] = ask(deployed)
+            yield from _rounds(lab, name, asked)
             lab.withdraw_model()
             none = {q: float(np.quantile(took["none"], q)) for q in (0.5, 0.99)}
             for way in ("active", "shadow"):
@@ -177,6 +182,50 @@ def _live(
                     "added_ms_p99": round(p99, 3),
                     "without_ms_p50": round(none[0.5], 3),
                 }
+
+
+def _rounds(lab: Any, name: str, asked: int) -> Iterator[dict[str, Any]]:
+    scorer, registry, now_us = lab.system.scorer, lab.system.models, lab.system.clock.now_us
+    active = Deployed(registry.deployed.shadow or registry.deployed.active)
+    serial = 0
+
+    def ask_ms(size: int, deployed: Deployed) -> float:
+        nonlocal serial
+        registry.use(deployed)
+        users = [1 + (serial + n) % 900 for n in range(size)]
+        candidates = [
+            Candidate(f"round-{serial + n}", str(user), str(user + 1), 12_345, now_us())
+            for n, user in enumerate(users)
+        ]
+        serial += size
+        started = time.perf_counter()
+        scorer.decide(candidates)
+        took_s = time.perf_counter() - started
+        for each in candidates:
+            scorer.cancel(each)
+        return 1e3 * took_s
+
+    ways = {"with": active, "without": Deployed()}
+    took: dict[tuple[int, str], list[float]] = {(n, way): [] for n in ROUNDS for way in ways}
+    for _ in range(max(4, asked // 75)):
+        for size in ROUNDS:
+            for _ in range(max(ROUNDS) // size):  # a large round leaves a cold cache to the next
+                for way, deployed in ways.items():
+                    took[size, way].append(ask_ms(size, deployed))
+    registry.use(active)
+    alone_ms = float(np.median(took[1, "with"]))
+    for size in ROUNDS:
+        whole_ms, without_ms = (float(np.median(took[size, way])) for way in ways)
+        yield {
+            "what": "rounds",
+            "model": name,
+            "round": size,
+            "rounds": len(took[size, "with"]),
+            "gate_ms_p50": round(whole_ms / size, 4),
+            "added_ms_p50": round((whole_ms - without_ms) / size, 4),
+            "ratio": round(whole_ms / size / alone_ms, 3),
+            "round_ms_p50": round(whole_ms, 3),
+        }
 
 
 def _best(call: Callable[[], Any]) -> tuple[float, Any]:

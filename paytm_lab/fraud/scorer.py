@@ -106,7 +106,9 @@ class Scorer:
         self.settings = settings
 
     def decide(self, candidates: Sequence[Candidate]) -> list[Verdict]:
-        """See FraudGate. A payment that is blocked for any reason keeps no reservation."""
+        """See FraudGate. A payment that is blocked for any reason keeps no reservation. So many
+        candidates are told what each would be told if they were asked about one after another.
+        """
         stored = self._cache.get_many([verdict_key(c.payment_id) for c in candidates])
         verdicts = {
             c.payment_id: _decode_verdict(body)
@@ -118,15 +120,11 @@ class Scorer:
             settings = self.settings
             deployed = self.registry.deployed
             deployed, histories = self._histories(new, deployed)
-            counts = self._reserve(new, settings)
-            scored = self._judge_all(new, counts, settings, deployed, histories)
-            self._release_blocked(new, scored)
-            fresh = {c.payment_id: s.verdict for c, s in zip(new, scored, strict=True)}
+            scored = self._decide_new(new, settings, deployed, histories)
+            fresh = {name: each.verdict for name, each in scored.items()}
             values = {verdict_key(name): _encode(verdict) for name, verdict in fresh.items()}
             if deployed != Deployed():  # its event will carry only the decision
-                values |= {
-                    scored_key(c.payment_id): _encode(s) for c, s in zip(new, scored, strict=True)
-                }
+                values |= {scored_key(name): _encode(each) for name, each in scored.items()}
             self._cache.set_many(values, max(settings.velocity_window_s, _VERDICT_TTL_S_MIN))
             verdicts.update(fresh)
         return [verdicts[c.payment_id] for c in candidates]
@@ -285,6 +283,40 @@ class Scorer:
             )
         ]
 
+    def _decide_new(
+        self,
+        candidates: Sequence[Candidate],
+        settings: RuleSettings,
+        deployed: Deployed,
+        histories: Histories,
+    ) -> dict[str, Scored]:
+        """By payment id. All are counted and scored at once. Where the model blocks one, what came
+        after it from the same sender had been counted with a payment that is not there: it gives
+        its count back and is judged again, one of each such sender at a time.
+        """
+        found: dict[str, Scored] = {}
+        part: Sequence[Candidate] = candidates
+        later: list[Candidate] = []
+        while part:
+            counts = self._reserve(part, settings)
+            blocked: set[str] = set()
+            for c, scored in zip(
+                part, self._judge_all(part, counts, settings, deployed, histories), strict=True
+            ):
+                verdict = scored.verdict
+                again = c.from_user_id in blocked
+                if again:
+                    later.append(c)
+                else:
+                    found[c.payment_id] = scored
+                if again or (verdict.rule == "model" and verdict.decision is Decision.BLOCK):
+                    blocked.add(c.from_user_id)
+                    self._cache.release(velocity_key(c.from_user_id), c.payment_id)
+            first = {c.from_user_id: c for c in reversed(later)}
+            part = list(first.values())
+            later = [c for c in later if first[c.from_user_id] is not c]
+        return found
+
     def _reserve(self, candidates: Sequence[Candidate], settings: RuleSettings) -> list[int | None]:
         """Each sender's count with this payment in it; one past the limit where it was not
         admitted.
@@ -293,20 +325,18 @@ class Scorer:
         """
         window_s, limit = settings.velocity_window_s, settings.velocity_limit
         frozen, mules = self.lists.frozen, self.lists.mules
-        counts: list[int | None] = []
-        for c in candidates:
-            if blocking_rule(_facts(c, None, None, frozen, mules), settings):
-                counts.append(None)
-                continue
-            hit = Hit(velocity_key(c.from_user_id), c.payment_id, c.at_us)
-            admitted, members = self._cache.reserve(hit, window_s, limit)
-            counts.append(members if admitted else limit + 1)
-        return counts
-
-    def _release_blocked(self, candidates: Sequence[Candidate], scored: Sequence[Scored]) -> None:
-        for c, s in zip(candidates, scored, strict=True):
-            if s.verdict.rule == "model" and s.verdict.decision is Decision.BLOCK:
-                self._cache.release(velocity_key(c.from_user_id), c.payment_id)
+        counted = [
+            c
+            for c in candidates
+            if not blocking_rule(_facts(c, None, None, frozen, mules), settings)
+        ]
+        hits = [Hit(velocity_key(c.from_user_id), c.payment_id, c.at_us) for c in counted]
+        reserved = self._cache.reserve_many(hits, window_s, limit) if hits else []
+        found = {
+            c.payment_id: members if admitted else limit + 1
+            for c, (admitted, members) in zip(counted, reserved, strict=True)
+        }
+        return [found.get(c.payment_id) for c in candidates]
 
 
 def _facts(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from paytm_lab.core import errors
-from paytm_lab.core.fraud import Candidate, Decision
+from paytm_lab.core.fraud import Candidate, Decision, Verdict
 from paytm_lab.core.ids import payment_id_text
 from paytm_lab.core.money import CURRENCY
 from paytm_lab.ledger.operations import (
@@ -23,7 +23,6 @@ from paytm_lab.ledger.operations import (
     Result,
     Retarget,
 )
-from paytm_lab.ports.fraud_gate import FraudGate
 
 if TYPE_CHECKING:
     from paytm_lab.ledger.transfers import TransferEngine
@@ -67,13 +66,25 @@ class Flow:
         self.candidate: Candidate | None = None
         self.pending: Outcome | None = None
 
-    def ask_gate(self, gate: FraudGate) -> None:
-        """Before posting: a block refuses, a review holds. A known key keeps its first outcome, and
-        the gate is not asked.
-        """
+    def start(self) -> bytes:
+        """Hand it to its source; the payment's id."""
         op = self.operation
-        if not isinstance(op, Pay) or self.engine.key_exists(self.source, op.key_hash):
-            return
+        if op is None:
+            raise errors.IntegrityError("a payment that is PENDING was started before")
+        self.engine.writers[self.source].put(op, self.on_source)
+        return op.payment_id
+
+    def withdraw(self) -> None:
+        """It will not be started: the next one may have its place."""
+        if self.token is not None:
+            self.engine.admission.release(*self.token)
+            self.token = None
+
+    def ask_about(self) -> Candidate | None:
+        """What the gate is asked before posting; None where there is nothing to ask."""
+        op = self.operation
+        if not isinstance(op, Pay):
+            return None
         self.candidate = Candidate(
             payment_id_text(op.payment_id),
             op.from_user_id,
@@ -81,7 +92,13 @@ class Flow:
             op.amount,
             op.occurred_at,
         )
-        verdict = self.engine.judge(gate, self.candidate)
+        return self.candidate
+
+    def judged(self, verdict: Verdict) -> None:
+        """Before posting: a block refuses, a review holds."""
+        op = self.operation
+        if not isinstance(op, Pay):
+            return
         op.fraud_decision, op.fraud_score, op.fraud_rule = (
             verdict.decision,
             verdict.score,
@@ -205,22 +222,7 @@ class Flow:
         return self.pending
 
     def finish(self, result: Result) -> None:
-        if self.token is not None:
-            self.engine.admission.release(*self.token)
-            self.token = None
+        self.withdraw()
         if self.candidate is not None and self.engine.gate is not None:
-            self._settle_gate(self.engine.gate, self.candidate, result)
+            self.engine.gate_rounds.settle(self.engine.gate, self.candidate, result)
         self.done(result)
-
-    def _settle_gate(self, gate: FraudGate, candidate: Candidate, result: Result) -> None:
-        """Give the reserved count back when the candidate was not the payment that was made."""
-        made = (
-            isinstance(result, Outcome)
-            and result.payment == candidate.payment_id
-            and result.status != "FAILED"
-        )
-        if not made and not isinstance(result, errors.OutcomeUnknown):
-            try:
-                gate.cancel(candidate)
-            except errors.Unavailable:
-                self.engine.gate_unavailable += 1

@@ -6,10 +6,10 @@ A shard that is away raises ``core.errors.ShardUnavailable``, an unreadable one 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, Select, bindparam, func, select
+from sqlalchemy import Connection, Select, bindparam, func, select
 
 from paytm_lab.core.ids import payment_id_text
 from paytm_lab.ledger.schema import (
@@ -33,7 +33,9 @@ _PAYMENT = [transactions.c[name] for name in PaymentRow._fields]
 _HOLD = [holds.c[name] for name in HoldRow._fields]
 
 _BY_ID = select(*_PAYMENT).where(transactions.c.transaction_id == bindparam("payment_id"))
-_BY_KEY = select(*_PAYMENT).where(transactions.c.key_hash == bindparam("key_hash"))
+_KNOWN_KEYS = select(transactions.c.key_hash).where(
+    transactions.c.key_hash.in_(bindparam("key_hashes", expanding=True))
+)
 _ACCOUNT = select(accounts).where(accounts.c.user_id == bindparam("user_id"))
 
 
@@ -83,10 +85,6 @@ class ShardTotals(NamedTuple):
     outbox_rows: int
 
 
-def _payment_row(row: Row[Any] | None) -> PaymentRow | None:
-    return None if row is None else PaymentRow._make(row)
-
-
 def shards_of(databases: Databases) -> dict[int, ShardDatabase]:
     """Shard number -> database, in the order given, from a mapping or plain databases."""
     if isinstance(databases, Mapping):
@@ -128,10 +126,14 @@ def payment_times(database: ShardDatabase, payment_id: bytes) -> tuple[int, int]
     return (0, 0) if row is None else (row[0], row[1])
 
 
-def payment_by_key(database: ShardDatabase, key_hash: bytes) -> PaymentRow | None:
-    """The payment that was posted under this idempotency key on this shard."""
+def known_keys(database: ShardDatabase, key_hashes: Sequence[bytes]) -> set[bytes]:
+    """Those of these idempotency keys under which a payment was posted on this shard."""
+    found: set[bytes] = set()
     with database.read() as connection:
-        return _payment_row(connection.execute(_BY_KEY, {"key_hash": key_hash}).one_or_none())
+        for start in range(0, len(key_hashes), _IDS_MAX):
+            part = key_hashes[start : start + _IDS_MAX]
+            found.update(connection.scalars(_KNOWN_KEYS, {"key_hashes": part}))
+    return found
 
 
 def open_payments(

@@ -19,7 +19,6 @@ from collections.abc import Callable, Mapping, Sequence
 
 from paytm_lab.core import errors
 from paytm_lab.core.clock import Clock
-from paytm_lab.core.fraud import Candidate, Decision, Verdict
 from paytm_lab.core.ids import (
     PaymentIds,
     key_hash,
@@ -30,6 +29,7 @@ from paytm_lab.core.ids import (
 from paytm_lab.core.money import require_amount, require_currency, require_payable
 from paytm_lab.ledger.admission import Admission
 from paytm_lab.ledger.flow import Flow
+from paytm_lab.ledger.gate_round import ROUND_MAX, FindKeys, GateRounds, withdraw
 from paytm_lab.ledger.operations import (
     Capture,
     CreateAccount,
@@ -41,7 +41,6 @@ from paytm_lab.ledger.operations import (
     Result,
 )
 from paytm_lab.ledger.shard_writer import ShardWriter, helping
-from paytm_lab.messaging.worker import Trouble
 from paytm_lab.ports.fraud_gate import FraudGate
 from paytm_lab.routing.shard_map import Router
 
@@ -67,7 +66,7 @@ class TransferEngine:
         hold_ttl_s: float = 86_400.0,
         deadline_s: float = 30.0,
         drive: Drive | None = None,
-        find_key: Callable[[int, bytes], bool] | None = None,
+        find_keys: FindKeys | None = None,
         refresh_map: Callable[[], None] | None = None,
         faults: dict[str, Callable[[], None]] | None = None,
     ) -> None:
@@ -77,16 +76,13 @@ class TransferEngine:
         self.admission = admission
         self.gate = gate
         self.hold_ttl_us = round(hold_ttl_s * 1e6)
-        self.gate_unavailable = 0
-        self._gate_trouble = Trouble("fraud gate")
+        self.gate_rounds = GateRounds(scorer_down, find_keys)
         self.integrity_errors: list[errors.IntegrityError] = []
         self._abandoned = False
         self._waiting: set[threading.Event] = set()
         self._ids = ids
-        self._scorer_down = scorer_down
         self._deadline_s = deadline_s
         self._drive = drive
-        self._find_key = find_key
         self._refresh_map = refresh_map
         self.faults = {} if faults is None else faults
         self._known: set[str] = set()
@@ -103,6 +99,61 @@ class TransferEngine:
         Returns the payment id (16 bytes). Raises BadInput for a malformed request and Unavailable
         when it cannot be admitted; then nothing was written and ``done`` is never called.
         """
+        flow = self._admit(request, "transfer", self._checked(request), None, done)
+        if self.gate is not None:
+            for error in self.gate_rounds.judge(self.gate, [flow]).values():
+                raise error
+        return flow.start()
+
+    def submit_many(
+        self, requests: Sequence[PaymentRequest], answers: Sequence[Done]
+    ) -> list[bytes | errors.PaytmLabError]:
+        """``submit`` for each, in order, with one of ``answers`` each; the gate is asked about
+        them together, ``ROUND_MAX`` at a time.
+
+        For each its payment id, or the error that ``submit`` would have raised. Where one finds no
+        room it ends before that one, so the list may be shorter than ``requests``; Overloaded where
+        the first finds none.
+        """
+        begun: list[bytes | errors.PaytmLabError] = []
+        for first in range(0, len(requests), ROUND_MAX):
+            end = first + ROUND_MAX
+            admitted, full = self._admit_all(requests[first:end], answers[first:end])
+            failed: Mapping[Flow, errors.PaytmLabError] = {}
+            if self.gate is not None:
+                flows = [each for each in admitted if isinstance(each, Flow)]
+                failed = self.gate_rounds.judge(self.gate, flows)
+            begun += [
+                each if isinstance(each, errors.PaytmLabError) else failed.get(each) or each.start()
+                for each in admitted
+            ]
+            if full is not None:
+                if not begun:
+                    raise full
+                break
+        return begun
+
+    def _admit_all(
+        self, requests: Sequence[PaymentRequest], answers: Sequence[Done]
+    ) -> tuple[list[Flow | errors.PaytmLabError], errors.Overloaded | None]:
+        """In order, up to the first that finds no room; why it found none."""
+        admitted: list[Flow | errors.PaytmLabError] = []
+        try:
+            for request, done in zip(requests, answers, strict=True):
+                try:
+                    key = self._checked(request)
+                    admitted.append(self._admit(request, "transfer", key, None, done))
+                except errors.Overloaded as error:
+                    return admitted, error
+                except errors.PaytmLabError as error:
+                    admitted.append(error)
+        except BaseException:
+            withdraw(admitted)
+            raise
+        return admitted, None
+
+    def _checked(self, request: PaymentRequest) -> bytes | None:
+        """The request's words are in order; its key as the ledger knows it."""
         sender, receiver = request.from_user_id, request.to_user_id
         known = self._known
         if sender not in known or receiver not in known:
@@ -113,10 +164,9 @@ class TransferEngine:
             )
         require_payable(request.amount_paise)
         require_currency(request.currency)
-        key = None
-        if request.idempotency_key:
-            key = key_hash(request.subject, sender, request.idempotency_key)
-        return self.submit_payment(request, "transfer", key, None, done)
+        if not request.idempotency_key:
+            return None
+        return key_hash(request.subject, sender, request.idempotency_key)
 
     def _know(self, *user_ids: str) -> None:
         """Check ids once; those that passed are remembered, and forgotten all at once when many."""
@@ -134,7 +184,18 @@ class TransferEngine:
         refund_of: bytes | None,
         done: Done,
     ) -> bytes:
-        """``submit`` for the ledger's own payments too (refunds); the request is trusted."""
+        """``submit`` for the ledger's own payments (refunds): trusted, and no gate is asked."""
+        return self._admit(request, kind, key, refund_of, done).start()
+
+    def _admit(
+        self,
+        request: PaymentRequest,
+        kind: str,
+        key: bytes | None,
+        refund_of: bytes | None,
+        done: Done,
+    ) -> Flow:
+        """Route it and take a token for it."""
         router = self.router
         slot, source = router.locate(request.from_user_id)
         to_slot, destination = router.locate(request.to_user_id)
@@ -161,14 +222,10 @@ class TransferEngine:
                 refund_of=refund_of,
                 traceparent=request.traceparent,
             )
-            flow = Flow(self, operation, source, to_slot, done)
-            if self.gate is not None and kind == "transfer":
-                flow.ask_gate(self.gate)
+            return Flow(self, operation, source, to_slot, done)
         except BaseException:
             self.admission.release(source, destination)
             raise
-        writer.put(operation, flow.on_source)
-        return operation.payment_id
 
     def transfer(self, request: PaymentRequest) -> Outcome:
         """``submit`` and wait. Refusals are outcomes (status FAILED and a reason), not errors."""
@@ -223,8 +280,7 @@ class TransferEngine:
         self._require_up(source, destination)
         self.admission.acquire(source, destination)
         operation = Capture(payment_id, amount_paise, destination, self.router.version)
-        flow = Flow(self, operation, source, to_slot, done)
-        self.writers[source].put(operation, flow.on_source)
+        Flow(self, operation, source, to_slot, done).start()
 
     def resume(self, pending: Outcome, source: int, done: Done) -> None:
         """Carry a stored PENDING payment through legs (b) and (c); safe beside live writers."""
@@ -239,7 +295,7 @@ class TransferEngine:
                 self.writers[destination].require_up()
             except errors.ShardUnavailable:
                 # A known key is answered by its source alone.
-                if not self.key_exists(source, key):
+                if not self.gate_rounds.key_exists(source, key):
                     raise
 
     def source_of(self, payment_id: bytes) -> int:
@@ -314,22 +370,10 @@ class TransferEngine:
 
     # -- what a flow uses -------------------------------------------------------------------------
 
-    def judge(self, gate: FraudGate, candidate: Candidate) -> Verdict:
-        """Ask the gate; when it is down, the setting decides: counted, and said once."""
-        try:
-            verdict = gate.decide([candidate])[0]
-        except errors.Unavailable as error:
-            self.gate_unavailable += 1
-            self._gate_trouble.failed(error)
-            decision = {"allow": Decision.ALLOW, "refuse": Decision.BLOCK}.get(
-                self._scorer_down, Decision.REVIEW
-            )
-            return Verdict(0.0, decision, "scorer_down", "none")
-        self._gate_trouble.well()
-        return verdict
-
-    def key_exists(self, shard: int, key: bytes | None) -> bool:
-        return key is not None and self._find_key is not None and self._find_key(shard, key)
+    @property
+    def gate_unavailable(self) -> int:
+        """How often the gate did not answer about a payment."""
+        return self.gate_rounds.unavailable
 
     def refresh_map(self) -> None:
         if self._refresh_map is not None:

@@ -43,6 +43,13 @@ class Cache(Protocol):
         Returns (admitted, members in the window after). A member recorded before is admitted again.
         """
 
+    def reserve_many(
+        self, hits: Sequence[Hit], window_s: float, count_max: int
+    ) -> list[tuple[bool, int]]:
+        """``reserve`` for each, in the order given, in one round trip. Each is atomic, all of them
+        together are not: others may reserve in between.
+        """
+
     def release(self, key: str, member: str) -> None:
         """Take a reservation back."""
 

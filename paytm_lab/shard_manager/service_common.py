@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -9,6 +10,7 @@ import msgspec
 from fastapi import Header, Response
 
 from paytm_lab.config import Settings
+from paytm_lab.core.errors import PaytmLabError
 from paytm_lab.core.ids import payment_id_text, require_user_id
 from paytm_lab.core.money import parse_rupees
 from paytm_lab.ledger.operations import Done, Outcome, PaymentRequest
@@ -18,6 +20,7 @@ from paytm_lab.shard_manager.answers import Answers
 from paytm_lab.shard_manager.models import KEY_PATTERN
 from paytm_lab.shard_manager.parts import Parts
 from paytm_lab.shard_manager.reading import transfer_json
+from paytm_lab.shard_manager.rounds import Rounds
 from paytm_lab.web import problems, tracing
 from paytm_lab.web.callers import Callers
 from paytm_lab.web.pool import BoundedPool
@@ -27,8 +30,8 @@ from paytm_lab.web.tokens import Caller
 
 # Of each shard, so that one that does not answer keeps no other from being read.
 READ_THREADS, READS_WAITING_MAX, READ_S_MAX = 4, 256, 10.0
-# What asks several shards, or waits for the ledger in its thread: reviews, figures, payments behind
-# a gate.
+# What asks several shards, or waits for the ledger in its thread: reviews, figures, bulks behind a
+# gate.
 WORK_THREADS, WORK_WAITING_MAX = 16, 2_048
 RATE_BLOCK = 100  # payments that a process may let pass before it asks the cache again
 TRANSFER_ANY_TIMES = 100  # a till pays for many
@@ -55,6 +58,7 @@ class Service:
             for shard in parts.databases
         }
         self.work = BoundedPool("work", WORK_THREADS, WORK_WAITING_MAX)
+        self._rounds = {shard: Rounds(shard, parts.engine) for shard in parts.databases}
         self._deadline_s = settings.deadline_s
         self._payments_max = settings.payments_per_window_max
         self._limiter = RateLimiter(
@@ -70,9 +74,10 @@ class Service:
         return self._answers
 
     def close(self) -> None:
-        for pool in self._reads.values():
+        for pool in (*self._reads.values(), self.work):
             pool.close()
-        self.work.close()
+        for rounds in self._rounds.values():
+            rounds.close()
 
     def reads_of_user(self, user_id: str) -> BoundedPool:
         """Where the user's shard is read."""
@@ -100,9 +105,22 @@ class Service:
 
     async def submit(self, request: PaymentRequest, done: Done) -> bytes:
         """``engine.submit`` without ever blocking the event loop."""
+        if self.parts.engine.gate is not None:
+            shard = self.parts.engine.router.locate(request.from_user_id)[1]
+            return await self._rounds[shard].submit(request, done)
         if self.may_block():
             return await self.work.run(self.parts.engine.submit, request, done)
         return self.parts.engine.submit(request, done)
+
+    async def submit_many(
+        self, requests: Sequence[PaymentRequest], answers: Sequence[Done]
+    ) -> list[bytes | PaytmLabError]:
+        """``engine.submit_many`` in the same way; no more at once than the loop may stand still
+        for.
+        """
+        if self.may_block():
+            return await self.work.run(self.parts.engine.submit_many, requests, answers)
+        return self.parts.engine.submit_many(requests, answers)
 
     async def pay(self, request: PaymentRequest) -> Outcome:
         answers = self.answers

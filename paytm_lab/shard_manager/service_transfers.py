@@ -13,6 +13,7 @@ from fastapi import APIRouter, Depends, Response
 from paytm_lab.core.errors import OutcomeUnknown, Overloaded, PaytmLabError
 from paytm_lab.core.ids import parse_payment_id, payment_id_text
 from paytm_lab.core.money import parse_rupees
+from paytm_lab.ledger.gate_round import ROUND_MAX
 from paytm_lab.ledger.operations import Outcome, PaymentRequest, Release, Result
 from paytm_lab.shard_manager import models, reading
 from paytm_lab.shard_manager.access import reads_all, require_debit
@@ -193,8 +194,7 @@ def _changed(outcome: Outcome) -> Response:
 async def _bulk(
     service: Service, caller: Caller, items: list[models.BulkItem], key: str | None
 ) -> list[dict[str, Any]]:
-    started: list[tuple[Answer, bytes] | PaytmLabError] = []
-    open_answers: deque[Answer] = deque()
+    requests: list[PaymentRequest | PaytmLabError] = []
     for place, item in enumerate(items):
         # No key of a caller's holds a line break, so these are nobody else's.
         item_key = item.idempotency_key or (f"{key}\n{place}" if key else None)
@@ -202,37 +202,53 @@ async def _bulk(
             request = payment_request(
                 caller, item.from_user, item.to_user, item.amount, item.hold, item_key
             )
-            answer, payment_id = await _admitted(service, request, open_answers)
         except PaytmLabError as error:
-            started.append(error)
+            requests.append(error)
         else:
-            started.append((answer, payment_id))
-            open_answers.append(answer)
+            requests.append(request)
         if place % ITEMS_AT_ONCE == ITEMS_AT_ONCE - 1:
             await asyncio.sleep(0)
-    await service.answers.settled(*open_answers)
+    started = iter(await _started(service, [r for r in requests if isinstance(r, PaymentRequest)]))
+    starts = [next(started) if isinstance(r, PaymentRequest) else r for r in requests]
+    await service.answers.settled(*(each[0] for each in starts if isinstance(each, tuple)))
     outcomes = []
-    for item, start in zip(items, started, strict=True):
+    for item, start in zip(items, starts, strict=True):
         outcomes.append(_item(start, item.hold))
         if len(outcomes) % ITEMS_AT_ONCE == 0:
             await asyncio.sleep(0)
     return outcomes
 
 
-async def _admitted(
-    service: Service, request: PaymentRequest, open_answers: deque[Answer]
-) -> tuple[Answer, bytes]:
-    """Submit; where no admission token is free, wait for one of this very bulk to come back."""
-    while True:
-        answer, done = service.answers.expected()
+async def _started(
+    service: Service, requests: list[PaymentRequest]
+) -> list[tuple[Answer, bytes] | PaytmLabError]:
+    """Submit all, in order and in rounds; where no admission token is free, wait for one of this
+    very bulk to come back.
+    """
+    started: list[tuple[Answer, bytes] | PaytmLabError] = []
+    open_answers: deque[Answer] = deque()
+    while len(started) < len(requests):
+        size = ROUND_MAX if service.may_block() else ITEMS_AT_ONCE
+        part = requests[len(started) : len(started) + size]
+        expected = [service.answers.expected() for _ in part]
         try:
-            return answer, await service.submit(request, done)
-        except Overloaded:
+            begun = await service.submit_many(part, [done for _, done in expected])
+        except Overloaded as error:
             while open_answers and open_answers[0].done():
                 open_answers.popleft()
-            if not open_answers:
-                raise
-            await service.answers.settled(open_answers.popleft())
+            if open_answers:
+                await service.answers.settled(open_answers.popleft())
+            else:
+                started.append(error)
+            continue
+        for (answer, _), each in zip(expected, begun, strict=False):  # those that found room
+            if isinstance(each, PaytmLabError):
+                started.append(each)
+            else:
+                started.append((answer, each))
+                open_answers.append(answer)
+        await asyncio.sleep(0)
+    return started
 
 
 def _item(start: tuple[Answer, bytes] | PaytmLabError, hold: bool) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from array import array
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 from paytm_lab.core.errors import (
@@ -20,6 +20,7 @@ from paytm_lab.core.errors import (
 )
 from paytm_lab.core.ids import payment_id_text
 from paytm_lab.core.wakeup import Wakeup
+from paytm_lab.ledger.gate_round import ROUND_MAX
 from paytm_lab.ledger.operations import Outcome, PaymentRequest, Result
 from paytm_lab.ledger.shard_writer import helping
 from paytm_lab.ledger.transfers import TransferEngine
@@ -146,15 +147,31 @@ class LoadDriver:
         submitted_s, now_s = posted.submitted_s, time.perf_counter
         first = len(posted)
         posted.make_room(len(part))
+        if self._engine.gate is not None:
+            self._post_rounds([_request(transfer) for transfer in part], first, started)
+            return
         for index, transfer in enumerate(part, first):
-            request = PaymentRequest(
-                transfer.from_user_id, transfer.to_user_id, transfer.amount_paise,
-                idempotency_key=transfer.idempotency_key, at_us=transfer.at_us,
-            )  # fmt: skip
+            request = _request(transfer)
             if index - len(answered) >= in_flight:
                 self._wait_for_room(index)
             submitted_s[index] = now_s() - started
             self._submit(index, request, started)
+            if self._again:
+                self._retry(started)
+            if self._broken is not None:
+                raise self._broken
+
+    def _post_rounds(self, requests: list[PaymentRequest], first: int, started: float) -> None:
+        """The same before a gate: as many as there is room for are asked about together."""
+        submitted_s, at = self.posted.submitted_s, 0
+        while at < len(requests):
+            index = first + at
+            self._wait_for_room(index)
+            room = self._in_flight - (index - len(self._answered))
+            together = requests[at : at + min(room, ROUND_MAX)]
+            now_s = time.perf_counter() - started
+            submitted_s[index : index + len(together)] = array("d", [now_s] * len(together))
+            at += self._submit_round(index, together, started)
             if self._again:
                 self._retry(started)
             if self._broken is not None:
@@ -202,22 +219,47 @@ class LoadDriver:
                     self._engine.submit(request, done)
                 return
             except Overloaded as error:
-                until = until or time.monotonic() + self._give_up_s
-                if time.monotonic() > until:
-                    raise
-                self.posted.retries += 1
-                self._wait_a_moment(error)
+                until = self._wait_a_moment(error, until)
             except (BadInput, Unavailable) as error:
                 self._not_admitted(index, error)
                 return
+
+    def _submit_round(self, first: int, requests: Sequence[PaymentRequest], started: float) -> int:
+        """How many of these were submitted, from the first on: as many as found room."""
+        answers = [partial(self._done, n, each, started) for n, each in enumerate(requests, first)]
+        begun: list[bytes | PaytmLabError] = []
+        until = 0.0
+        while not begun:
+            try:
+                if self._in_flight == 1 and self._pause is None:
+                    with helping():
+                        begun = self._engine.submit_many(requests, answers)
+                else:
+                    begun = self._engine.submit_many(requests, answers)
+            except Overloaded as error:
+                until = self._wait_a_moment(error, until)
+        for index, said in enumerate(begun, first):
+            if isinstance(said, BadInput | Unavailable):
+                self._not_admitted(index, said)
+            elif isinstance(said, PaytmLabError):
+                raise said
+        return len(begun)
 
     def _not_admitted(self, index: int, error: PaytmLabError) -> None:
         self.posted.reason[index] = error.code
         self._answered.append(None)
 
-    def _wait_a_moment(self, error: Overloaded) -> None:
+    def _wait_a_moment(self, error: Overloaded, until: float) -> float:
+        """Until an answer makes room. ``until``: when to give up, 0 at first; returned for the next
+        time.
+        """
+        until = until or time.monotonic() + self._give_up_s
+        if time.monotonic() > until:
+            raise error
+        self.posted.retries += 1
         before = len(self._answered)
         self._wait_until(lambda: len(self._answered) > before, error.retry_after_s)
+        return until
 
     def _retry(self, started: float) -> None:
         """Payments that a full outbox refused: nothing was written, so they are sent again."""
@@ -272,3 +314,10 @@ class LoadDriver:
                     raise OutcomeUnknown(f"no answer within {self._give_up_s:.0f} s", payment_id="")
                 break
         self._waiting = False
+
+
+def _request(transfer: Transfer) -> PaymentRequest:
+    return PaymentRequest(
+        transfer.from_user_id, transfer.to_user_id, transfer.amount_paise,
+        idempotency_key=transfer.idempotency_key, at_us=transfer.at_us,
+    )  # fmt: skip

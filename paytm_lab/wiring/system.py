@@ -183,9 +183,7 @@ class System:
             scorer_down=settings.scorer_down,
             hold_ttl_s=settings.hold_ttl_s,
             deadline_s=settings.deadline_s,
-            find_key=lambda shard, key: (
-                queries.payment_by_key(self.databases[shard], key) is not None
-            ),
+            find_keys=lambda shard, keys: queries.known_keys(self.databases[shard], keys),
             faults=self.fault_points,
         )
         self.holds = Holds(self.engine, self.databases)

@@ -126,6 +126,28 @@ def test_a_reservation_passes_below_the_limit_only(cache: Cache) -> None:
     assert cache.reserve(Hit("u", "p9", NOON + 61 * SECOND), 60.0, 3) == (True, 1)
 
 
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
+@given(
+    st.lists(st.tuples(st.sampled_from("uv"), st.integers(0, 9), st.integers(0, 100)), max_size=40),
+    st.integers(1, 4),
+)
+def test_many_reservations_are_answered_as_one_by_one(
+    make_cache: Make, arrivals: list[tuple[str, int, int]], count_max: int
+) -> None:
+    hits = [Hit(key, f"p{number}", NOON + at_s * SECOND) for key, number, at_s in arrivals]
+    alone, together = make_cache(), make_cache()
+    one_by_one = [alone.reserve(hit, 20.0, count_max) for hit in hits]
+    assert together.reserve_many(hits, 20.0, count_max) == one_by_one
+    for key in "uv":
+        assert together.arrivals(key, 0) == alone.arrivals(key, 0)
+
+
+def test_more_reservations_than_a_script_takes(cache: Cache) -> None:
+    hits = [Hit("u", f"p{i}", NOON) for i in range(250)]
+    expected = [(True, i + 1) for i in range(120)] + [(False, 120)] * 130
+    assert cache.reserve_many(hits, 60.0, 120) == expected
+
+
 def test_a_released_reservation_makes_room(cache: Cache) -> None:
     for i in range(2):
         cache.reserve(Hit("u", f"p{i}", NOON), 60.0, 2)

@@ -46,6 +46,7 @@ from tests.path.command_line import Cli
                 "what model rows_per_s raw_to_score_rows_per_s train_s model_bytes",
                 "what model metric published mean sd",
                 "what model as added_ms_p50 added_ms_p99 without_ms_p50",
+                "what model round rounds gate_ms_p50 added_ms_p50 ratio round_ms_p50",
             ],
         ),
         ("notebooks", ["notebook parameters seconds passed"]),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
+from paytm_lab.core.fraud import Candidate, Verdict
 from paytm_lab.fraud.lists import MULE
 from paytm_lab.web.scopes import REVIEW
 from tests.services.world import World, item, new_key, problem
@@ -78,6 +79,30 @@ def test_a_blocked_payment_is_refused_alone_and_in_a_bulk(world: World) -> None:
     items = [item(sender, mule, "1"), item(sender, honest, "1"), item(sender, honest, "9000")]
     bulk = world.call("POST", "/transfers/bulk", sender, json={"transfers": items}).json()
     assert [each["status_code"] for each in bulk["outcomes"]] == [422, 201, 202]
+
+
+def test_a_bulk_is_asked_about_in_one_question(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sender, receiver = world.pair(cross=True, opening="20000")
+    scorer, rounds = world.lab.system.scorer, []
+    decide = scorer.decide
+
+    def counted(candidates: Sequence[Candidate]) -> list[Verdict]:
+        rounds.append(len(candidates))
+        return decide(candidates)
+
+    monkeypatch.setattr(scorer, "decide", counted)
+    items = [item(sender, receiver, "1", idempotency_key=f"b{n}") for n in range(20)]
+    items[3] = item(sender, receiver, "9000")
+    items[4] = item(sender, sender, "1")
+    said = world.call("POST", "/transfers/bulk", sender, json={"transfers": items}).json()
+    codes = [each["status_code"] for each in said["outcomes"]]
+    assert codes == [201] * 3 + [202, 422] + [201] * 15
+    assert rounds == [19]
+    again = world.call("POST", "/transfers/bulk", sender, json={"transfers": items[:3]}).json()
+    assert [each["status_code"] for each in again["outcomes"]] == [200] * 3
+    assert rounds == [19], "known keys are answered unasked"
 
 
 def test_without_the_scorer_a_payment_is_held(world: World) -> None:

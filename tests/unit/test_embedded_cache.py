@@ -63,6 +63,7 @@ def test_a_hot_windows_old_members_are_forgotten() -> None:
         lambda c: c.delete(["a"]),
         lambda c: c.count_window([Hit("a", "b", 0)], 1.0),
         lambda c: c.reserve(Hit("a", "b", 0), 1.0, 1),
+        lambda c: c.reserve_many([Hit("a", "b", 0)], 1.0, 1),
         lambda c: c.release("a", "b"),
     ],
 )

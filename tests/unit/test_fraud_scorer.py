@@ -2,18 +2,20 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from paytm_lab.backends.embedded.cache import EmbeddedCache
 from paytm_lab.core.clock import SimulatedClock
 from paytm_lab.core.errors import BadInput, Unavailable
 from paytm_lab.core.fraud import Candidate, Decision, Verdict
 from paytm_lab.fraud.lists import FROZEN, MULE, FraudLists
-from paytm_lab.fraud.registry import ModelRegistry
+from paytm_lab.fraud.registry import ModelInput, ModelRegistry
 from paytm_lab.fraud.rules import RuleSettings
-from paytm_lab.fraud.scorer import Scorer
+from paytm_lab.fraud.scorer import Scorer, velocity_key
 
 SETTINGS = RuleSettings(velocity_limit=5, velocity_window_s=60.0)
 SECOND_US = 1_000_000
@@ -233,3 +235,36 @@ def test_one_call_judges_by_one_version_of_the_rules(cache: EmbeddedCache) -> No
         passed = decisions(scorer.decide(batch)).count("allow")
         assert passed == len(cache.arrivals(f"fraud:velocity:d-{number}", -1))
         assert passed in (1, 10)
+
+
+MODEL_BLOCKS_PAISE = 900
+ASKED = st.lists(
+    st.tuples(st.sampled_from(["asha", "ravi"]), st.sampled_from([100, 850, 950])), max_size=24
+)
+
+
+@settings(deadline=None)
+@given(ASKED)
+def test_many_are_told_what_each_would_be_told_after_the_others(
+    asked: list[tuple[str, int]],
+) -> None:
+    """Also where the model blocks some, which then are not counted, and looks at the count."""
+
+    def predict(inputs: Sequence[ModelInput]) -> list[float]:
+        return [min(1.0, (i.candidate.amount_paise + 20 * i.velocity_count) / 1000) for i in inputs]
+
+    candidates = [candidate(n, who, amount_paise=p) for n, (who, p) in enumerate(asked)]
+    told, counted = [], []
+    for together in (True, False):
+        cache, registry = EmbeddedCache(SimulatedClock()), ModelRegistry()
+        registry.register("m", predict, block_score=MODEL_BLOCKS_PAISE / 1000, review_score=0.86)
+        registry.activate("m")
+        scorer = Scorer(SETTINGS, cache, registry)
+        told.append(
+            scorer.decide(candidates)
+            if together
+            else [verdict for each in candidates for verdict in scorer.decide([each])]
+        )
+        counted.append([cache.arrivals(velocity_key(who), -1) for who in ("asha", "ravi")])
+    assert told[0] == told[1]
+    assert counted[0] == counted[1]

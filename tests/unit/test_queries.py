@@ -40,11 +40,20 @@ def test_a_payment_is_found_on_both_its_sides(world: LedgerWorld) -> None:
 
 def test_a_payment_is_found_by_its_key(world: LedgerWorld) -> None:
     request = PaymentRequest("0", "1", 10, idempotency_key="k", subject="s")
-    payment_id = world.engine.transfer(request).payment_id
-    found = queries.payment_by_key(world.databases[0], key_hash("s", "0", "k"))
-    assert found is not None and found.transaction_id == payment_id
-    assert queries.payment_by_key(world.databases[1], key_hash("s", "0", "k")) is None
-    assert queries.payment_by_key(world.databases[0], key_hash("s", "0", "other")) is None
+    world.engine.transfer(request)
+    known, other = key_hash("s", "0", "k"), key_hash("s", "0", "other")
+    assert queries.known_keys(world.databases[0], [other, known, known]) == {known}
+    assert queries.known_keys(world.databases[1], [known]) == set()
+    assert queries.known_keys(world.databases[0], [other]) == set()
+    assert queries.known_keys(world.databases[0], []) == set()
+
+
+def test_more_keys_than_a_statement_takes(world: LedgerWorld) -> None:
+    request = PaymentRequest("0", "1", 10, idempotency_key="k", subject="s")
+    world.engine.transfer(request)
+    known = key_hash("s", "0", "k")
+    others = [key_hash("s", "0", f"k{n}") for n in range(1_200)]
+    assert queries.known_keys(world.databases[0], [*others, known]) == {known}
 
 
 def test_the_work_list_holds_pending_sources_by_age(world: LedgerWorld) -> None:

@@ -23,6 +23,7 @@ CALLS: list[Callable[[RedisCache], object]] = [
     lambda c: c.delete(["k"]),
     lambda c: c.count_window([Hit("k", "m", 1)], 60.0),
     lambda c: c.reserve(Hit("k", "m", 1), 60.0, 3),
+    lambda c: c.reserve_many([Hit("k", "m", 1)], 60.0, 3),
     lambda c: c.release("k", "m"),
 ]
 
@@ -144,6 +145,7 @@ def test_what_cannot_be_is_refused_before_it_is_sent() -> None:
                 cache.count_window([Hit("k", "m", at_us)], 60.0)
         assert cache.get_many([]) == []
         assert cache.count_window([], 60.0) == []
+        assert cache.reserve_many([], 60.0, 3) == []
         cache.set_many({}, 5)
         cache.delete([])
         assert server.connections == 0

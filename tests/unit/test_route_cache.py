@@ -47,6 +47,11 @@ class MemoryCache:
     def reserve(self, hit: Hit, window_s: float, count_max: int) -> tuple[bool, int]:
         raise NotImplementedError
 
+    def reserve_many(
+        self, hits: Sequence[Hit], window_s: float, count_max: int
+    ) -> list[tuple[bool, int]]:
+        raise NotImplementedError
+
     def release(self, key: str, member: str) -> None:
         raise NotImplementedError
 

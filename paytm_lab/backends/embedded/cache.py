@@ -164,20 +164,30 @@ class EmbeddedCache:
         times before they get here, in any order, and still only ``count_max`` of them pass.
         """
         self._require_available()
-        window_us = round(window_s * 1e6)
-        key, member, at_us = hit
         with self._lock:
-            window = self._window(key)
-            known = member in window.at_us
-            at_us = window.at_us.get(member, at_us)
-            count = window.within(at_us - window_us, at_us + window_us - 1)
-            if known:
-                return True, count
-            if count >= count_max:
-                return False, count
-            window.add(member, at_us)
-            window.forget(window.times_us[-1] - 2 * window_us)
-            return True, count + 1
+            return self._reserve(hit, round(window_s * 1e6), count_max)
+
+    def reserve_many(
+        self, hits: Sequence[Hit], window_s: float, count_max: int
+    ) -> list[tuple[bool, int]]:
+        self._require_available()
+        window_us = round(window_s * 1e6)
+        with self._lock:
+            return [self._reserve(hit, window_us, count_max) for hit in hits]
+
+    def _reserve(self, hit: Hit, window_us: int, count_max: int) -> tuple[bool, int]:
+        key, member, at_us = hit
+        window = self._window(key)
+        known = member in window.at_us
+        at_us = window.at_us.get(member, at_us)
+        count = window.within(at_us - window_us, at_us + window_us - 1)
+        if known:
+            return True, count
+        if count >= count_max:
+            return False, count
+        window.add(member, at_us)
+        window.forget(window.times_us[-1] - 2 * window_us)
+        return True, count + 1
 
     def release(self, key: str, member: str) -> None:
         self._require_available()

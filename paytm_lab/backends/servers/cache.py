@@ -143,11 +143,24 @@ class RedisCache:
         """As the port says; members up to one window later count too. Parallel callers draw their
         times before they get here, in any order, and still only ``count_max`` of them pass.
         """
+        return self.reserve_many([hit], window_s, count_max)[0]
+
+    def reserve_many(
+        self, hits: Sequence[Hit], window_s: float, count_max: int
+    ) -> list[tuple[bool, int]]:
         self._require_available()
         window_us = round(window_s * 1e6)
-        arguments = [window_us, _window_ttl_ms(window_us), hit.member, _at_us(hit), count_max]
-        ((admitted, count),) = self._run(_RESERVE, [([self._prefix + hit.key], arguments)])
-        return bool(admitted), int(count)
+        calls: list[tuple[list[str], list[Any]]] = []
+        for part in _parts(hits, _SCRIPT_ITEMS_MAX):
+            arguments: list[Any] = [window_us, _window_ttl_ms(window_us), count_max]
+            for hit in part:
+                arguments += (hit.member, _at_us(hit))
+            calls.append(([self._prefix + hit.key for hit in part], arguments))
+        # A reply is flat: admitted, count, admitted, count ...
+        flat = [int(number) for reply in self._run(_RESERVE, calls) for number in reply]
+        return [
+            (bool(admitted), count) for admitted, count in zip(flat[::2], flat[1::2], strict=True)
+        ]
 
     def release(self, key: str, member: str) -> None:
         self._require_available()

@@ -50,22 +50,27 @@ return counts
 """
 )
 
-# KEYS: the key. ARGV: window_us, ttl_ms, member, at_us, count_max.
+# KEYS: one per hit. ARGV: window_us, ttl_ms, count_max, then member and at_us of each hit.
 RESERVE = (
     _COMMON
     + """
-local key, window_us, member = KEYS[1], tonumber(ARGV[1]), ARGV[3]
-local known = redis.call('ZSCORE', key, '@' .. member)
-local at_us = tonumber(known or ARGV[4])
-local count = within(key, at_us - window_us, at_us + window_us - 1)
-local admitted = known or count < tonumber(ARGV[5])
-if admitted and not known then
-  redis.call('ZADD', key, ARGV[4], '@' .. member)
-  count = count + 1
-  forget(key, window_us)
+local window_us, count_max = tonumber(ARGV[1]), tonumber(ARGV[3])
+local answers = {}
+for i, key in ipairs(KEYS) do
+  local member, arrived_us = ARGV[2 * i + 2], ARGV[2 * i + 3]
+  local known = redis.call('ZSCORE', key, '@' .. member)
+  local at_us = tonumber(known or arrived_us)
+  local count = within(key, at_us - window_us, at_us + window_us - 1)
+  local admitted = known or count < count_max
+  if admitted and not known then
+    redis.call('ZADD', key, arrived_us, '@' .. member)
+    count = count + 1
+    forget(key, window_us)
+  end
+  redis.call('PEXPIRE', key, ARGV[2])
+  answers[2 * i - 1], answers[2 * i] = admitted and 1 or 0, count
 end
-redis.call('PEXPIRE', key, ARGV[2])
-return {admitted and 1 or 0, count}
+return answers
 """
 )
 
