@@ -88,6 +88,20 @@ def lines(
     return _figure(traces, x_title, y_title, **layout)
 
 
+def with_gaps(points: Sequence[Chart], gap_s: float) -> list[Chart]:
+    """The points, which have their time in ``at``, and an empty one wherever the next is more than
+    ``gap_s`` away: what nobody measured is no line.
+    """
+    found: list[Chart] = []
+    for point in points:
+        if found:
+            last = datetime.fromisoformat(found[-1]["at"])
+            if (datetime.fromisoformat(point["at"]) - last).total_seconds() > gap_s:
+                found.append({"at": point["at"]})
+        found.append(point)
+    return found
+
+
 def category(**more: Any) -> Chart:
     return {"type": "category", **more}
 

@@ -60,15 +60,17 @@ def _open_of(transfers: Json) -> str:
     return ", ".join(waiting) or "none open"
 
 
+LOOK_GAP_S = 5.0  # looks are a second apart while somebody looks
 NO_LOOK = "The shards were not looked at yet: it takes a second."
 
 
 def _rates(data: Json) -> Panel:
     series = data["series"][-120:]
     names = [str(shard["shard"]) for shard in data["shards"]]
-    x = [point["at"] for point in series]
+    drawn = charts.with_gaps(series, LOOK_GAP_S)
+    x = [point["at"] for point in drawn]
     lines = [
-        (f"shard {name}", [point["payments_per_s"].get(name) for point in series],
+        (f"shard {name}", [point.get("payments_per_s", {}).get(name) for point in drawn],
          charts.of_shard(position))
         for position, name in enumerate(names)
     ]  # fmt: skip
