@@ -253,6 +253,28 @@ def test_a_second_lock_waits_and_sees_the_first_ones_change(make_shard_database:
     assert seen == [6]
 
 
+def test_what_is_locked_is_locked_before_anything_is_written(make_shard_database: Make) -> None:
+    first, second = make_shard_database(), make_shard_database()
+    insert(first, "accounts", [account_row("a", 5)])
+    tx = first.begin()
+    assert [account.user_id for account in tx.lock_accounts(["a", "nobody"])] == ["a"]
+    assert tx.meta() == (7, 1, b"\x55" * 128)
+    tried, done = threading.Event(), threading.Event()
+
+    def lock() -> None:
+        tried.set()
+        assert balance_of(second, "a") == 5
+        done.set()
+
+    thread = threading.Thread(target=lock)
+    thread.start()
+    assert tried.wait(DEADLINE_S)
+    assert not done.wait(0.1), "it was read for an update"
+    tx.rollback()
+    assert done.wait(DEADLINE_S)
+    thread.join(DEADLINE_S)
+
+
 def test_no_update_is_lost_between_threads_and_clients(make_shard_database: Make) -> None:
     clients = [make_shard_database(), make_shard_database()]
     insert(clients[0], "accounts", [account_row("a", 0)])

@@ -26,7 +26,9 @@ from paytm_lab.core import errors
 from paytm_lab.ports.shard_database import AccountRow, HoldRow, PaymentRow, ShardMeta
 
 _PAYMENT_COLUMNS = ", ".join(PaymentRow._fields)
-_META = "SELECT stamp, map_version, owned_slots FROM shard_meta WHERE id = 1 FOR SHARE"
+_META_COLUMNS = "stamp, map_version, owned_slots"
+_META_ROW = "FROM shard_meta WHERE id = 1 FOR SHARE"
+_META = f"SELECT {_META_COLUMNS} {_META_ROW}"
 # One text for all rows: the driver spends more on a row's columns than the server on this.
 _ACCOUNTS = (
     "SELECT GROUP_CONCAT('[', id, ',', JSON_QUOTE(user_id), ',', balance, ',', held, ',\"',"
@@ -109,12 +111,12 @@ class MySqlTransaction:
         for part in _parts(sorted(user_ids)):
             sql = f"{_ACCOUNTS}{texts(part)}) FOR UPDATE"
             if self._meta is None:
-                cursor = self._run(f"{_META};{sql}")
-                self._meta = self._meta_of(cursor.fetchone())
-                self._next_result(cursor)
+                # One statement: the server parses, opens and answers once.
+                row = self._run(f"SELECT {_META_COLUMNS}, ({sql}) {_META_ROW}").fetchone()
+                self._meta = self._meta_of(row and row[:-1])
+                body = row[-1]
             else:
-                cursor = self._run(sql)
-            (body,) = cursor.fetchone()
+                (body,) = self._run(sql).fetchone()
             if body is not None:
                 found.extend(_decode_accounts(f"[{body}]"))
         return found
