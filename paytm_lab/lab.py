@@ -32,7 +32,7 @@ from paytm_lab.fraud.tables import FEATURES
 from paytm_lab.ledger import as_of, closing, queries
 from paytm_lab.ledger.audit import AuditReport, audit
 from paytm_lab.ledger.batch import outcome_of
-from paytm_lab.ledger.operations import Outcome, PaymentRequest, Result, SetAccountState
+from paytm_lab.ledger.operations import Outcome, PaymentRequest, SetAccountState
 from paytm_lab.ledger.queries import AccountView, ReviewRow
 from paytm_lab.ledger.recovery import RecoveryReport
 from paytm_lab.messaging.log_contents import event_counts
@@ -43,6 +43,7 @@ from paytm_lab.simulation.payments import Workload
 from paytm_lab.simulation.sources import PaymentSource
 from paytm_lab.simulation.spread import spread
 from paytm_lab.simulation.stepping import Moved, Stepper
+from paytm_lab.ticket import Ticket
 
 if TYPE_CHECKING:
     from paytm_lab.ledger.replay import ReplayReport
@@ -52,29 +53,6 @@ if TYPE_CHECKING:
 
 OnProgress = Callable[[str, int, int | None], None]
 ACCOUNTS_IN_FLIGHT = 2048
-
-
-class Ticket:
-    """A submitted payment. ``outcome`` is None until the ledger answered; ``error``: why not."""
-
-    def __init__(self, payment_id: str) -> None:
-        self.payment_id = payment_id
-        self.outcome: Outcome | None = None
-        self.error: PaytmLabError | None = None
-
-    def _answer(self, result: Result) -> None:
-        if isinstance(result, Outcome):
-            self.outcome = result
-        else:
-            self.error = result
-
-    @property
-    def answered(self) -> bool:
-        return self.outcome is not None or self.error is not None
-
-    def __repr__(self) -> str:
-        said = self.outcome.status if self.outcome is not None else self.error or "on its way"
-        return f"<payment {self.payment_id}: {said}>"
 
 
 class Lab:
@@ -192,7 +170,7 @@ class Lab:
             self.crash()
         self.crashed_at = ""
         if self._system is not None:
-            return self.system.recovery.run(age_us=0)
+            return self._live.recovery.run(age_us=0)
         self.open()
         if self.recovered is None:
             raise BadInput("the lab was not recovered")
@@ -217,6 +195,13 @@ class Lab:
                 "the lab is not open", remedy="Use `with Lab(...) as lab:` or lab.open()."
             )
         return self._system
+
+    @property
+    def _live(self) -> wiring.System:
+        """The parts, to change something with. BadInput in a read-only lab: nobody would post."""
+        if self.read_only:
+            raise BadInput("this lab is read-only", remedy="Open it without read_only=True.")
+        return self.system
 
     @cached_property
     def charts(self) -> Charts:
@@ -246,7 +231,7 @@ class Lab:
     def create_account(self, user_id: str, opening_rupees: str | int = 0, key: str = "") -> Outcome:
         """A new account. Repeating it with the same key and balance answers the same."""
         paise = parse_rupees(str(opening_rupees))
-        outcome = self.system.engine.create_account(user_id, paise, key=key)
+        outcome = self._live.engine.create_account(user_id, paise, key=key)
         self.system.routes.publish(self.system.router, [user_id])
         return outcome
 
@@ -259,7 +244,7 @@ class Lab:
         hold: bool = False,
     ) -> Outcome:
         """Pay and wait. Refusals are outcomes (status FAILED with a reason), not errors."""
-        return self.system.engine.transfer(_request(from_user, to_user, amount_rupees, key, hold))
+        return self._live.engine.transfer(_request(from_user, to_user, amount_rupees, key, hold))
 
     def submit(
         self,
@@ -272,22 +257,22 @@ class Lab:
         """Pay without waiting; in a deterministic lab nothing happens until ``step``."""
         ticket = Ticket("")
         request = _request(from_user, to_user, amount_rupees, key, hold)
-        payment_id = self.system.engine.submit(request, ticket._answer)
+        payment_id = self._live.engine.submit(request, ticket._answer)
         ticket.payment_id = payment_id_text(payment_id)
         return ticket
 
     def capture(self, payment_id: str, amount_rupees: str | int | None = None) -> Outcome:
         """Post a hold, all or a part of it."""
         amount = None if amount_rupees is None else parse_rupees(str(amount_rupees))
-        return self.system.holds.capture(parse_payment_id(payment_id), amount)
+        return self._live.holds.capture(parse_payment_id(payment_id), amount)
 
     def release(self, payment_id: str) -> Outcome:
         """Let a hold go."""
-        return self.system.holds.release(parse_payment_id(payment_id))
+        return self._live.holds.release(parse_payment_id(payment_id))
 
     def expire_holds(self) -> int:
         """Cancel the holds that are past their time; how many."""
-        return self.system.holds.expire()
+        return self._live.holds.expire()
 
     def freeze(self, user_id: str, credits_too: bool = False) -> Outcome:
         """Refuse the user's debits and captures (and credits); refunds and releases still apply."""
@@ -301,7 +286,7 @@ class Lab:
         return self._set_state(user_id, "closed")
 
     def _set_state(self, user_id: str, state: str) -> Outcome:
-        engine = self.system.engine
+        engine = self._live.engine
         writer = engine.writers[engine.router.locate(user_id)[1]]
         writer.require_up()
         outcome = engine.wait(lambda done: writer.put(SetAccountState(user_id, state), done))
@@ -314,11 +299,11 @@ class Lab:
         return self.system.reviews.list(state)
 
     def approve(self, payment_id: str, by: str = "lab") -> Outcome:
-        return self.system.reviews.approve(parse_payment_id(payment_id), by)
+        return self._live.reviews.approve(parse_payment_id(payment_id), by)
 
     def reject(self, payment_id: str, by: str = "lab") -> Outcome:
         """Undo a reviewed payment: release its hold, or refund it by a new payment."""
-        return self.system.reviews.reject(parse_payment_id(payment_id), by)
+        return self._live.reviews.reject(parse_payment_id(payment_id), by)
 
     deploy_model = wiring.deploy_model
     promote_model, withdraw_model = wiring.promote_model, wiring.withdraw_model
@@ -405,9 +390,7 @@ class Lab:
 
         A file's payments have idempotency keys, so running it again posts nothing.
         """
-        system = self.system
-        if self.read_only:
-            raise BadInput("this lab is read-only", remedy="Open it without read_only=True.")
+        system = self._live
         if isinstance(what, Workload):
             openings: Mapping[str, int] = what.openings(self.seed)
             batches = what.rows(self.seed, system.router.map)
@@ -490,7 +473,7 @@ class Lab:
         self, openings: Mapping[str, int], progress: OnProgress | None = None
     ) -> None:
         """Accounts with these opening balances (paise); one that exists keeps its own balance."""
-        engine = self.system.engine
+        engine = self._live.engine
         left = list(openings.items())
         for start in range(0, len(left), ACCOUNTS_IN_FLIGHT):
             part = left[start : start + ACCOUNTS_IN_FLIGHT]
@@ -553,6 +536,10 @@ class Lab:
         if self._stepper is not None:
             self._stepper.drive(self.system.is_drained)
             return
+        if self.read_only:
+            if not self.system.is_drained():
+                raise Unavailable(f"a read-only lab drains nothing: {self.system.waiting()}")
+            return
         say = None if progress is None else lambda n: progress("draining events", n, None)
         self.system.drain(on_progress=say)
 
@@ -592,7 +579,7 @@ class Lab:
     def fault(self, target: str, kind: str) -> Iterator[faults.FaultKind]:
         """Break something by name (see ``paytm-lab fault``); it heals when the block ends."""
         fault = faults.find(target, kind)
-        heal = wiring.set_fault(self.system, fault, target)
+        heal = wiring.set_fault(self._live, fault, target)
         try:
             yield fault
         finally:

@@ -14,10 +14,21 @@ Profile = Annotated[
         show_default="embedded",
     ),
 ]
+
+
+def _folder(text: str) -> Path:
+    if not text:
+        raise typer.BadParameter("it is empty (a variable that is not set?): name a folder")
+    return Path(text)
+
+
 Data = Annotated[
     Path | None,
     typer.Option(
-        help="Folder with all state of a lab.", show_default="a folder of the user's data directory"
+        parser=_folder,
+        metavar="DIR",
+        help="Folder with all state of a lab.",
+        show_default="a folder of the user's data directory",
     ),
 ]
 Seed = Annotated[

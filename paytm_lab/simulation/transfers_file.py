@@ -15,7 +15,7 @@ import os
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
@@ -27,6 +27,7 @@ from paytm_lab.simulation.file_content import Content
 from paytm_lab.simulation.file_formats import Columns, parse_mapping, resolve
 from paytm_lab.simulation.file_rows import BadRow, Row, RowReader
 from paytm_lab.simulation.openings import OpeningRule, opening_rule
+from paytm_lab.simulation.parquet_text import PARQUET_MAGIC
 from paytm_lab.simulation.payments import Transfer
 from paytm_lab.simulation.repeated_ids import CONFLICT, NEW, SeenIds
 
@@ -231,6 +232,31 @@ def open_transfers(
         content.close()
         raise
     return file
+
+
+def check_header(
+    source: str | os.PathLike[str], mapping: str | Sequence[str] | Mapping[str, str] | None = None
+) -> None:
+    """Raises what ``open_transfers`` would raise before it reads a row. Pipes are left alone, as
+    what was read of them is gone, and Parquet, which is read as a whole.
+    """
+    wanted = parse_mapping(mapping)
+    path = Path(source)
+    piped = os.fspath(source) == "-" or path.is_fifo() or path.is_char_device()
+    if piped or (path.is_file() and _begins_with(path, PARQUET_MAGIC)):
+        return
+    content = Content(source, None)
+    try:
+        with content.reading() as (stream, _):
+            _read_header(stream, wanted, content.place)
+    finally:
+        content.close()
+
+
+def _begins_with(path: Path, magic: bytes) -> bool:
+    with suppress(OSError), path.open("rb") as file:  # what cannot be read is said by who reads it
+        return file.read(len(magic)) == magic
+    return False
 
 
 def _verdicts(rows: Sequence[Row], seen: SeenIds | None) -> list[int]:

@@ -14,11 +14,11 @@ from typing import Any
 from paytm_lab import preflight
 from paytm_lab.config import Settings
 from paytm_lab.core.errors import BadInput
-from paytm_lab.core.money import format_rupees, parse_rupees
+from paytm_lab.core.money import format_rupees, parse_rupees, require_amount
 from paytm_lab.lab import Lab
 from paytm_lab.reporting.results import RunResult
 from paytm_lab.simulation.payments import Workload
-from paytm_lab.simulation.transfers_file import TransfersFile, open_transfers
+from paytm_lab.simulation.transfers_file import TransfersFile, check_header, open_transfers
 from paytm_lab.terminal import Bars, bars, note, say
 from paytm_lab.wiring import stored_shards
 
@@ -77,6 +77,15 @@ class Source:
 
     def workload(self) -> Workload:
         return Workload(self.users, self.payments, self.zipf_s, self.cross_shard_share)
+
+    def check(self) -> None:
+        """Raises, before there is a lab, what is wrong with the options or the file's header."""
+        if self.transfers is None:
+            self.workload()
+            return
+        if self.opening_balance is not None:
+            require_amount(parse_rupees(self.opening_balance))
+        check_header(self.transfers, self.mapping)
 
     def open(self, data: Path, progress: Bars) -> TransfersFile:
         """Judge the file; rows that are no payments go to ``data/rejects.csv``."""

@@ -86,6 +86,7 @@ def make_report(
         common = replace(common, data=out / "data")
     settings = common.settings()
     preflight.require(settings)  # before an earlier report is removed
+    what.source.check()
     with (
         marked(out, MARK, "report", anew=True),
         _removed_from_servers(settings, passing) as ending,

@@ -39,6 +39,7 @@ def run(
         options["relay"] = False
     if not consumers:
         options["consumers"] = ()
+    source.check()
     with opened(common, **options) as lab:
         result = run_source(
             lab, source, common, "run", in_flight=in_flight, drain=relay and consumers,

@@ -11,7 +11,13 @@ from pathlib import Path
 import pytest
 
 from paytm_lab import Lab, Workload
-from paytm_lab.core.errors import BadInput, InvalidSetting, OutcomeUnknown, ShardUnavailable
+from paytm_lab.core.errors import (
+    BadInput,
+    InvalidSetting,
+    OutcomeUnknown,
+    ShardUnavailable,
+    Unavailable,
+)
 from paytm_lab.core.events import TOPIC_OF, EventType, unwrap
 from paytm_lab.fraud.tables import FEATURES
 from paytm_lab.ledger.audit import audit
@@ -160,6 +166,59 @@ def test_a_lab_keeps_its_state_its_shards_and_its_last_run(tmp_path: Path) -> No
     with pytest.raises(BadInput, match="no lab"):
         Lab(data=tmp_path / "none", read_only=True)
     assert not (tmp_path / "none").exists()
+
+
+def test_a_read_only_lab_refuses_every_change_at_once(tmp_path: Path) -> None:
+    with Lab(data=tmp_path / "lab") as lab:
+        lab.create_account("a", 100)
+        lab.create_account("b")
+        lab.drain()
+        balances = lab.balances()
+    with Lab(data=tmp_path / "lab", read_only=True) as lab:
+        payment = "0" * 8 + "-0000-7000-8000-" + "0" * 12
+        changes: list[Callable[[], object]] = [
+            lambda: lab.transfer("a", "b", 1),
+            lambda: lab.submit("a", "b", 1),
+            lambda: lab.create_account("c", 1),
+            lambda: lab.open_accounts({"c": 100}),
+            lambda: lab.freeze("a"),
+            lambda: lab.unfreeze("a"),
+            lambda: lab.close_account("b"),
+            lambda: lab.capture(payment),
+            lambda: lab.release(payment),
+            lab.expire_holds,
+            lambda: lab.approve(payment),
+            lambda: lab.reject(payment),
+            lambda: lab.recover(),
+            lambda: lab.fault("shard-0", "down").__enter__(),
+        ]
+        for change in changes:
+            with pytest.raises(BadInput, match="read-only"):
+                change()
+        lab.drain()
+        assert lab.audit().exit_code == 0
+        assert lab.balances() == balances
+
+
+def test_a_read_only_audit_of_a_crashed_lab_says_unknown_at_once(tmp_path: Path) -> None:
+    lab = Lab(data=tmp_path / "lab", seed=1, deterministic=True).open()
+    lab.create_account("1", 100)
+    lab.create_account("2")
+    lab.drain()
+    with lab.fault("process", "crash-after-leg-a"):
+        lab.submit("1", "2", 10)
+        while lab.step() is not None:
+            pass
+    lab.crash()
+    with Lab(data=tmp_path / "lab", read_only=True) as looking:
+        with pytest.raises(Unavailable, match="drains nothing"):
+            looking.drain()
+        report = looking.audit()
+        assert report.verdict == "unknown", str(report)
+        undrained = {c.name for c in report.checks if c.state != "passed"}
+        assert undrained == {"drained", "no_pending_after_drain"}
+    with Lab(data=tmp_path / "lab") as healed:
+        healed.audit().require_clean()
 
 
 def test_closing_finishes_what_was_submitted(tmp_path: Path) -> None:
