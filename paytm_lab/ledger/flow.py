@@ -71,7 +71,11 @@ class Flow:
         op = self.operation
         if op is None:
             raise errors.IntegrityError("a payment that is PENDING was started before")
-        self.engine.writers[self.source].put(op, self.on_source)
+        try:
+            self.engine.writers[self.source].put(op, self.on_source)
+        except BaseException:
+            self.withdraw()
+            raise
         return op.payment_id
 
     def withdraw(self) -> None:

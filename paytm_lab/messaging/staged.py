@@ -42,7 +42,7 @@ class _Storing:
     """
 
     def __init__(self, name: str, handler: StagedHandler) -> None:
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
         self._store, self._forget = handler.store, handler.forget
         self._changed = threading.Condition()
         self._waiting: list[tuple[list[Record], Any]] = []
@@ -77,7 +77,7 @@ class _Storing:
             stored, self._stored = self._stored, []
         return [record for records in stored for record in records]
 
-    def take_failed(self) -> tuple[Exception, list[tuple[list[Record], Any]]] | None:
+    def take_failed(self) -> tuple[BaseException, list[tuple[list[Record], Any]]] | None:
         """What kept it from storing, and all that is not stored."""
         with self._changed:
             if self.error is None:
@@ -97,12 +97,12 @@ class _Storing:
             decided = [each for _, each in self._under_way]
             try:
                 self._store(decided)
-            except Exception as error:  # the runner finds out what it is about
+                self._forget(decided)
+            except BaseException as error:  # nobody else would see it; the runner finds out why
                 with self._changed:
                     self.error = error
                     self._changed.notify_all()
             else:
-                self._forget(decided)
                 with self._changed:
                     self._stored += [records for records, _ in self._under_way]
                     self._under_way = []
@@ -171,7 +171,7 @@ class StagedRunner(ConsumerRunner):
             return
         error, open_ = failed
         self._staged.forget([decided for _, decided in open_])
-        self.error = error
+        self.error = error = _plain(error)
         self._pending.extendleft(self._chunk(records) for records, _ in reversed(open_))
         self._wait(error)
 
@@ -183,3 +183,7 @@ class StagedRunner(ConsumerRunner):
                     self._finish(storing)
             storing.stop()
         super().close()
+
+
+def _plain(error: BaseException) -> Exception:
+    return error if isinstance(error, Exception) else RuntimeError(f"storing ended: {error!r}")

@@ -36,7 +36,7 @@ class Handler:
         self.open: set[bytes] = set()
         self.poison: set[bytes] = set()
         self.poison_stores: set[bytes] = set()
-        self.failures: list[Exception] = []
+        self.failures: list[BaseException] = []
         self.may_store = threading.Event()
         self.may_store.set()
         self.storing = threading.Event()
@@ -154,6 +154,17 @@ def test_a_store_that_is_away_is_waited_for_and_all_is_decided_again(world: Worl
     assert world.runner.counts.waits >= 5
     assert world.handler.open == set()
     assert world.runner.error is None
+
+
+def test_whatever_ends_storing_is_seen_and_gone_on_after(world: World) -> None:
+    values = world.append(3)
+    world.handler.failures = [SystemExit(1)]
+    world.until(lambda: world.runner.error is not None)
+    assert "SystemExit" in str(world.runner.error)
+    world.until(lambda: world.runner.lag() == 0)
+    more = world.append(2, first=3)
+    world.until(lambda: world.runner.lag() == 0)
+    assert sorted(world.handler.stored_values()) == sorted(values + more)
 
 
 def test_a_failure_is_shown_until_it_is_over(world: World) -> None:
