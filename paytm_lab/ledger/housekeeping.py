@@ -53,11 +53,13 @@ class Housekeeping:
         """
         with self._stepping:
             now_s = self._clock.monotonic_s()
-            if self._closed or self.paused or now_s < self._due_s:
+            if self._rests() or now_s < self._due_s:
                 return 0
             self._due_s = now_s + self._interval_s
             done = 0
             for shard, trouble in self._shards.items():
+                if self._rests():  # since this step began
+                    break
                 try:
                     done += self._look_at(shard) if self._leads(shard) else 0
                 except PaytmLabError as error:
@@ -65,6 +67,9 @@ class Housekeeping:
                 else:
                     trouble.well()
             return done
+
+    def _rests(self) -> bool:
+        return self._closed or self.paused
 
     def _look_at(self, shard: int) -> int:
         report = self._recovery.run(shard=shard)

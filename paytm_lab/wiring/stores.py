@@ -71,13 +71,23 @@ class Stores:
         self._shards.append(database)
         return database
 
+    def parts(self) -> dict[str, EventLog | WideStore | Cache | ShardDatabase | Coordination]:
+        """All that was opened so far, under the names that health checks have."""
+        return {
+            "event-log": self.log,
+            "wide-store": self.wide,
+            "cache": self.cache,
+            COORDINATION: self.coordination,
+            **{f"shard-{shard.shard_id}": shard for shard in self._shards},
+        }
+
     def close(self) -> None:
         with ExitStack() as last:
             # Each is closed even where one before it raised; the coordination goes last.
             last.callback(self.coordination.close)
-            parts: list[EventLog | WideStore | Cache | ShardDatabase] = [self.log, self.wide]
-            for part in [*parts, self.cache, *self._shards]:
-                last.callback(part.close)
+            for part in self.parts().values():
+                if part is not self.coordination:
+                    last.callback(part.close)
 
 
 def open_stores(settings: Settings, clock: Clock) -> Stores:

@@ -1,7 +1,7 @@
 """All parts of a lab, built once: shards, writers, relays, consumers.
 
 ``System`` is what ``build`` gives: the parts, and the few things one does with all of them at once
-(start, drain, stop, lose everything). Which backends they stand on, ``stores`` says.
+(start, drain, close, lose everything). Which backends they stand on, ``stores`` says.
 """
 
 from __future__ import annotations
@@ -60,6 +60,7 @@ from paytm_lab.routing.shard_map import Router, ShardMap, load, load_or_create
 from paytm_lab.shard_manager.fraud_answers import FraudAnswers
 from paytm_lab.wiring.channels import Notifying
 from paytm_lab.wiring.fraud_rules import open_rules, open_scorer
+from paytm_lab.wiring.shutdown import Shutdown
 from paytm_lab.wiring.stores import Stores, open_coordination, open_stores
 
 WIDE_TABLES = (*FRAUD_TABLES, *ANALYTICS_TABLES, *NOTIFICATION_TABLES)
@@ -108,6 +109,7 @@ class System:
             self.checks(), self.log, self.clock, services=SERVICES, coordination=self.coordination
         )
         self.workers: list[Worker] = []
+        self.killed = False
         self._relays_here = False
         self._relay_workers: dict[int, Worker] = {}
         self._groups_here: tuple[str, ...] = ()
@@ -415,7 +417,7 @@ class System:
 
     def kill(self) -> None:
         """Lose all memory at once, as ``kill -9`` does; what was committed stays. ``close`` it."""
-        self.housekeeping.paused = True
+        self.killed = self.housekeeping.paused = True
         for writer in self.writers.values():
             writer.kill()
         for leading in self.relays.values():
@@ -426,26 +428,9 @@ class System:
             worker.leave()
         self.engine.abandon()
 
-    def stop(self) -> None:
-        """Finish what waits, stop the threads, release leadership and files."""
-        for worker in self.workers:
-            worker.leave()
-        for worker in self.workers:
-            worker.stop()  # before the writers: its last step may wait for their answer
-        self.workers.clear()
-        for writer in self.writers.values():
-            writer.stop()
-
     def close(self) -> None:
-        self.stop()
-        for runner in self.runners.values():
-            runner.close()
-        for relay in self.relays.values():
-            relay.close()
-        self.housekeeping.close()
-        self.router.close()
-        self.notifying.close()
-        self.stores.close()
+        """Finish what waits, stop the threads, release leadership and files; in bounded time."""
+        Shutdown(self).run()
 
 
 def stored_shards(settings: Settings) -> int | None:

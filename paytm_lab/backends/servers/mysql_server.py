@@ -6,8 +6,14 @@ connections and then says nothing, for ever, unless the reads have a limit too.
 
 from __future__ import annotations
 
+import socket
+import threading
+import weakref
+from contextlib import suppress
 from typing import Any, NamedTuple
 
+import pymysql
+from pymysql import err
 from pymysql.constants import CLIENT
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.pool import QueuePool
@@ -107,6 +113,38 @@ def _tls(server: MySqlServer) -> dict[str, Any]:
             "ssl_verify_identity": True,
         }
     raise ValueError(f"tls is {server.tls!r}, not off, required or verify")
+
+
+class Connections:
+    """All connections of an engine, those in use and those being made too, so that they can be cut:
+    whoever waits for a server that says nothing hears at once that the connection is lost.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._lock = threading.Lock()
+        self._all: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._ended = False
+        event.listen(engine, "do_connect", self._connect)
+
+    def _connect(self, dialect: Any, record: Any, args: list[Any], options: dict[str, Any]) -> Any:
+        connection = pymysql.connect(*args, **options, defer_connect=True)
+        with self._lock:
+            if self._ended:
+                raise err.InterfaceError(0, "the shard is closed")
+            self._all.add(connection)
+        connection.connect()
+        return connection
+
+    def cut(self) -> None:
+        """Now, and each new one before it is made."""
+        with self._lock:
+            self._ended = True
+            sockets = [connection._sock for connection in self._all]
+        for each in sockets:
+            if each is not None:
+                # Not closed: another thread reads from it, and its number may be another's by then.
+                with suppress(OSError):
+                    each.shutdown(socket.SHUT_RDWR)
 
 
 def writers_engine(server: MySqlServer) -> Engine:

@@ -19,7 +19,12 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from paytm_lab.backends.servers import mysql_errors, mysql_schema
-from paytm_lab.backends.servers.mysql_server import MySqlServer, readers_engine, writers_engine
+from paytm_lab.backends.servers.mysql_server import (
+    Connections,
+    MySqlServer,
+    readers_engine,
+    writers_engine,
+)
 from paytm_lab.backends.servers.mysql_text import Statements
 from paytm_lab.backends.servers.plain_session import MySqlPlainSession
 from paytm_lab.backends.servers.shard_transaction import MySqlTransaction
@@ -60,6 +65,7 @@ class MySqlShardDatabase:
         )
         self._writers: Engine = writers_engine(server)
         self._readers: Engine = readers_engine(server)
+        self._connections = [Connections(self._writers), Connections(self._readers)]
         self._local = threading.local()
         self._closed = False
 
@@ -201,6 +207,9 @@ class MySqlShardDatabase:
         return (time.perf_counter() - started) * 1e3
 
     def close(self) -> None:
+        """As the port says. Connections in use are cut: a frozen server would keep their users."""
         self._closed = True
         self._writers.dispose()
         self._readers.dispose()
+        for connections in self._connections:
+            connections.cut()
