@@ -151,12 +151,11 @@ class Lab:
     def close(self) -> None:
         """Finish what waits and release everything; a temporary folder is removed."""
         system, self._system = self._system, None
-        if system is not None:
-            system.close()
+        silent = system.close() if system is not None else ()
         if self._temporary is not None and Path(self._temporary).exists():
-            if self.settings.source("namespace") == "default":  # one that somebody named is theirs
-                wiring.remove(self.settings)
             shutil.rmtree(self._temporary, ignore_errors=True)
+            if self.settings.source("namespace") == "default":  # one that somebody named is theirs
+                wiring.remove(self.settings, silent)
 
     def crash(self) -> None:
         """Lose everything in memory, as ``kill -9`` would. ``recover`` opens the lab again."""

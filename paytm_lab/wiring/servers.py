@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -16,7 +18,9 @@ from paytm_lab.config import Settings
 from paytm_lab.config_servers import addresses
 from paytm_lab.core.errors import BadInput, InvalidSetting
 from paytm_lab.ledger import schema
-from paytm_lab.wiring.stores import Stores
+from paytm_lab.wiring.stores import COORDINATION, Stores
+
+_log = logging.getLogger(__name__)
 
 
 def mysql_server(settings: Settings, shard: int) -> MySqlServer:
@@ -103,29 +107,41 @@ def open_stores(settings: Settings) -> Stores:
     return stores
 
 
-def remove(settings: Settings) -> None:
-    """Drop the lab's databases, topics, keyspace, keys and nodes on all servers. BadInput for the
-    plain names: every key of Redis begins with the empty prefix, other labs' too.
+def remove(settings: Settings, silent: Collection[str] = ()) -> None:
+    """Drop the lab's databases, topics, keyspace, keys and nodes on all servers but the ``silent``;
+    one line of the log names those. What fails on one server is raised when all were tried.
+    BadInput for the plain names: every key of Redis begins with the empty prefix, other labs' too.
     """
     if not settings.namespace:
         raise BadInput(
             "the lab with the plain names is not removed by a program",
             remedy="`paytm-lab stack up --reset` wipes the servers.",
         )
-    for shard in range(min(settings.shards, len(settings.mysql_addresses))):
-        database = open_shard(settings, shard)
-        try:
-            database.drop()
-        finally:
-            database.close()
-    parts: list[Any] = [
-        open_log(settings),
-        open_wide(settings),
-        open_cache(settings),
-        open_coordination(settings),
-    ]
-    for part in parts:
-        try:
-            part.drop()
-        finally:
-            part.close()
+    opened: dict[str, Callable[[], Any]] = {
+        f"shard-{shard}": partial(open_shard, settings, shard)
+        for shard in range(min(settings.shards, len(settings.mysql_addresses)))
+    }
+    opened |= {
+        "event-log": partial(open_log, settings),
+        "wide-store": partial(open_wide, settings),
+        "cache": partial(open_cache, settings),
+        COORDINATION: partial(open_coordination, settings),
+    }
+    with ExitStack() as last:
+        for name, open_part in reversed(opened.items()):
+            if name not in silent:
+                last.callback(_drop, open_part)
+    if silent:
+        _log.warning(
+            "%s is left on %s: nothing was removed there",
+            settings.namespace,
+            ", ".join(sorted(silent)),
+        )
+
+
+def _drop(open_part: Callable[[], Any]) -> None:
+    part = open_part()
+    try:
+        part.drop()
+    finally:
+        part.close()

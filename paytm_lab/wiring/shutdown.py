@@ -28,6 +28,7 @@ AFTER_CUT_S_MAX = 1.5  # to notice that a connection was cut
 RELEASE_S_MAX = 2.5
 IN_FLIGHT_S_MAX = 6.0
 _LOOK_S = 0.02
+AWAY = Unavailable | StoreError  # what a call raises whose server is not there
 _log = logging.getLogger(__name__)
 
 
@@ -69,7 +70,7 @@ class Together:
         found: dict[str, str] = {}
         with self._changed:
             for name, error in self.errors.items():
-                if isinstance(error, Unavailable | StoreError):
+                if isinstance(error, AWAY):
                     found[name] = "does not answer"
             if time.monotonic() - self.began_s >= answer_s_max:
                 found |= dict.fromkeys(self.open, f"says nothing for {answer_s_max:g} s")
@@ -84,8 +85,7 @@ class Shutdown:
         self._system = system
         self._asked: Together | None = None
         self._cuts: list[Together] = []
-        self._left: list[str] = []  # what had not ended when its time was over
-        self._error: Exception | None = None
+        self._begun: list[Together] = []
 
     def run(self) -> None:
         """Raises the first error that is no server's absence, when everything else is done."""
@@ -101,18 +101,23 @@ class Shutdown:
             # A payment that crosses comes back to its first shard's writer: none stops before.
             self._finish({"payments in flight": self._wait_for_payments})
         self._finish({f"writer of shard {n}": w.stop for n, w in system.writers.items()})
-        if self._left:
-            system.engine.abandon()
+        if self._left():
+            system.engine.abandon()  # who still waits for an answer need not
         self._finish(
             {f"consumer {group}": runner.close for group, runner in system.runners.items()}
             | {f"relay's lock of shard {n}": relay.close for n, relay in system.relays.items()}
             | {"housekeeping": system.housekeeping.close, "shard map": system.router.close}
             | {"notifications": system.notifying.close}
         )
+        if self._asked is not None:  # one that was needed and is silent is known as such
+            self._asked.wait(self._asked.began_s + ANSWER_S_MAX - time.monotonic())
+            self._cut_silent()
         self._release()
         self._say()
-        if self._error is not None:
-            raise self._error
+        for ended in self._begun:
+            for error in ended.errors.values():
+                if not isinstance(error, AWAY):
+                    raise error
 
     def _wait_for_payments(self) -> None:
         """Not for ever: somebody may still be posting."""
@@ -121,56 +126,67 @@ class Shutdown:
         while admission.in_flight and time.monotonic() < until_s:
             pause.wait(_LOOK_S)
 
+    def _begin(self, calls: Mapping[str, Callable[[], object]]) -> Together:
+        self._begun.append(Together(calls))
+        return self._begun[-1]
+
     def _finish(self, calls: Mapping[str, Callable[[], object]]) -> None:
         """Until all have ended; a server that does not answer meanwhile is cut off."""
-        running = Together(calls)
+        running = self._begin(calls)
         if not running.wait(QUICK_S):
             until_s = running.began_s + FINISH_S_MAX
             while not running.wait(_LOOK_S) and time.monotonic() < until_s:
+                self._ask()
                 if self._cut_silent():
                     until_s = min(until_s, time.monotonic() + AFTER_CUT_S_MAX)
                 elif self.silent:
                     until_s = min(until_s, running.began_s + QUICK_S + AFTER_CUT_S_MAX)
-        self._note(running)
 
-    def _cut_silent(self) -> bool:
-        """Ask all servers; close what is found silent now. Whether anything was."""
+    def _ask(self) -> None:
+        """All servers that are not known to be silent, now and then."""
         asked = self._asked
         if asked is None or (
             not asked.open and time.monotonic() - asked.began_s > 2 * ANSWER_S_MAX
         ):
             checks = self._system.checks()
-            asked = Together({name: checks[name] for name in checks.keys() - self.silent.keys()})
-            self._asked = asked
-        found = {n: w for n, w in asked.unwell(ANSWER_S_MAX).items() if n not in self.silent}
-        self.silent |= found
-        parts = self._system.stores.parts()
+            names = checks.keys() - self.silent.keys()
+            self._asked = Together({name: checks[name] for name in names})
+
+    def _cut_silent(self) -> bool:
+        """Close the parts that are found silent now. Whether there was one."""
+        unwell = {} if self._asked is None else self._asked.unwell(ANSWER_S_MAX)
+        found = {name: why for name, why in unwell.items() if name not in self.silent}
         if found:
-            self._cuts.append(Together({name: parts[name].close for name in found}))
+            self.silent |= found
+            parts = self._parts()
+            self._cuts.append(Together({name: parts[name] for name in found}))
         return bool(found)
+
+    def _parts(self) -> dict[str, Callable[[], None]]:
+        """How each is closed; a shard with its switch, which may keep somebody waiting too."""
+        closes = {name: part.close for name, part in self._system.stores.parts().items()}
+        return closes | {f"shard-{n}": d.close for n, d in self._system.databases.items()}
 
     def _release(self) -> None:
         """The coordination goes last: what it tells others of this process is true until then."""
-        parts = self._system.stores.parts()
+        parts = self._parts()
         last = parts.pop(COORDINATION)
         until_s = time.monotonic() + RELEASE_S_MAX
-        others = {name: part.close for name, part in parts.items()}
-        for closing in (others, {COORDINATION: last.close}):
-            running = Together(closing)
+        for closing in (parts, {COORDINATION: last}):
+            running = self._begin(closing)
             running.wait(max(until_s - time.monotonic(), 0.0))
-            self._note(running)
         for cut in self._cuts:
             cut.wait(until_s - time.monotonic())
 
-    def _note(self, ended: Together) -> None:
-        self._left += sorted(ended.open)
-        for error in ended.errors.values():
-            if not isinstance(error, Unavailable | StoreError):
-                self._error = self._error or error
+    def _left(self) -> list[str]:
+        """What has not ended, though its time was over."""
+        return [name for begun in self._begun for name in sorted(begun.open)]
 
     def _say(self) -> None:
         found = [f"{name}, which {why}" for name, why in sorted(self.silent.items())]
-        found += [f"{name}, which has not ended" for name in self._left if name not in self.silent]
+        found += [
+            f"{name}, which has not ended" for name in self._left() if name not in self.silent
+        ]
         if found:
             _log.warning(
                 "closed without waiting for %s; what was committed is stored, and the next opening"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Protocol
 
@@ -124,9 +124,11 @@ def open_coordination(settings: Settings) -> Coordination | None:
     return EmbeddedCoordination(folder) if folder.is_dir() else None
 
 
-def remove(settings: Settings) -> None:
-    """Drop everything that the lab of these settings has on the servers. Its folder stays."""
+def remove(settings: Settings, silent: Collection[str] = ()) -> None:
+    """Drop everything that the lab of these settings has on the servers, but for the ``silent``,
+    which do not answer. Its folder stays.
+    """
     if settings.profile == "servers":
         from paytm_lab.wiring import servers
 
-        servers.remove(settings)
+        servers.remove(settings, silent)

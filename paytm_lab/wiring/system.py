@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -428,9 +428,13 @@ class System:
             worker.leave()
         self.engine.abandon()
 
-    def close(self) -> None:
-        """Finish what waits, stop the threads, release leadership and files; in bounded time."""
-        Shutdown(self).run()
+    def close(self) -> Collection[str]:
+        """Finish what waits, stop the threads, release leadership and files, in bounded time. The
+        parts that did not answer meanwhile.
+        """
+        shutdown = Shutdown(self)
+        shutdown.run()
+        return shutdown.silent
 
 
 def stored_shards(settings: Settings) -> int | None:

@@ -392,3 +392,40 @@ def test_servers_that_are_not_this_stacks_are_not_touched(
     assert "PAYTM_LAB_STACK_DIR" in raised.value.remedy
     assert pids == {server.name: stack.pid(server.name) for server in stack.servers()}
     assert all_ready(stack)
+
+
+CLOSED_S_MAX = 10.0
+# By the name that the line gives it. Redis answers within a second or is done without.
+NEEDED_TO_CLOSE = {
+    SERVER: SHARD, "kafka": "event-log", "cassandra": "wide-store", "zookeeper": "coordination",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [SERVER, "kafka", "cassandra", "redis", "zookeeper"])
+def test_a_lab_is_closed_in_time_whatever_is_frozen_and_loses_nothing(
+    name: str, stack: Stack, tmp_path: Path, watch: Watch, caplog: pytest.LogCaptureFixture
+) -> None:
+    own: dict[str, Any] = {"stack_dir": stack.layout.root, "data": tmp_path}
+    with Lab("servers", seed=1, velocity_limit=10**6, **own) as closing:
+        load = Load(closing, name="closing", in_flight=OPEN, pace_s=PACE_S)
+        with load:
+            load.wait_for("before", 100)
+            load.phase = "frozen"
+            stack.freeze(name)
+            until(lambda: len(load.of("frozen")) > 50)
+        # With what is in flight on all shards.
+        watch.begin()
+        closing.close()
+        watch.reached(f"closed, {name} frozen, in")
+        assert watch.back_s[f"closed, {name} frozen, in"] < CLOSED_S_MAX
+    said = [r.getMessage() for r in caplog.records if "closed without" in r.message]
+    if name in NEEDED_TO_CLOSE:
+        assert [NEEDED_TO_CLOSE[name] in line for line in said] == [True]
+    if name == SERVER:
+        assert all(h.outcome or h.error for h in load.heard), "everybody was answered"
+        others = load.of("frozen", BROKEN, other=True)
+        assert {h.status for h in others} == {"COMPLETED"}, "the others finish what they have"
+    stack.thaw(name)
+    stack.wait_ready(name)
+    with Lab("servers", seed=1, velocity_limit=10**6, **own) as again:
+        require_well(again, load, watch)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import gc
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from typing import Any
 
@@ -193,6 +193,50 @@ def test_frozen_it_holds_a_caller_for_one_time_limit(
     tx = shard.begin()
     assert "thawed" in tx.applied_events(["thawed", "in doubt"])
     tx.rollback()
+
+
+def test_closing_cuts_whoever_waits_for_a_frozen_server(
+    stack: Stack, server: MySqlServer, shard: MySqlShardDatabase
+) -> None:
+    heard: dict[str, PaytmLabError] = {}
+
+    def ask(name: str, question: Callable[[], object]) -> None:
+        try:
+            question()
+        except PaytmLabError as error:
+            heard[name] = error
+
+    def read() -> None:
+        with shard.read() as reader:
+            started.wait(DEADLINE_S)
+            reader.execute(text("SELECT 1 FROM accounts"))
+
+    def write() -> None:
+        tx = shard.begin()
+        tx.insert("applied_events", [("cut", 1)])
+        started.wait(DEADLINE_S)
+        tx.commit()
+
+    started = threading.Barrier(3)
+    asking = [threading.Thread(target=ask, args=(f.__name__, f)) for f in (read, write)]
+    for thread in asking:
+        thread.start()
+    until(lambda: started.n_waiting == 2, "both are connected")
+    stack.freeze(NAME)
+    started.wait(DEADLINE_S)
+    # New connections too: the server's system takes them, and it says no word.
+    asking += [threading.Thread(target=ask, args=("connect", shard.begin))]
+    asking[-1].start()
+    until(lambda: len(shard._connections[0]._all) > 1, "it is being made")
+    began = time.monotonic()
+    shard.close()
+    for thread in asking:
+        thread.join(DEADLINE_S)
+    stack.thaw(NAME)
+    assert time.monotonic() - began < 1
+    assert type(heard.pop("write")) is CommitOutcomeLost
+    assert heard.keys() == {"read", "connect"}
+    assert {type(error) for error in heard.values()} <= {ConnectionLost, ShardUnavailable}
 
 
 def test_a_connection_that_was_cut_is_never_used_again(

@@ -28,6 +28,7 @@ class ShardSwitch:
 
     def __init__(self) -> None:
         self._thawed = threading.Event()
+        self._closed = False
         self.heal()
 
     def freeze(self) -> None:
@@ -39,7 +40,12 @@ class ShardSwitch:
 
     def answers(self) -> bool:
         """At once, or after the patience of a caller whom a frozen shard keeps waiting."""
-        return self._thawed.wait(FROZEN_PATIENCE_S) and not self.down
+        return self._thawed.wait(FROZEN_PATIENCE_S) and not self.down and not self._closed
+
+    def close(self) -> None:
+        """Nobody waits any more: as when a driver's connections are cut."""
+        self._closed = True
+        self._thawed.set()
 
     def heal(self) -> None:
         self._thawed.set()
@@ -94,6 +100,7 @@ class FaultyShardDatabase:
         return self.inner.ping()
 
     def close(self) -> None:
+        self.switch.close()
         self.inner.close()
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import threading
 import weakref
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -115,6 +116,18 @@ def _tls(server: MySqlServer) -> dict[str, Any]:
     raise ValueError(f"tls is {server.tls!r}, not off, required or verify")
 
 
+class _Connection(pymysql.connections.Connection):  # type: ignore[misc]
+    """``greeted`` is called once it has its socket, before anything is read from it: there is no
+    moment in which a connection that is being made can neither be cut nor find out by itself.
+    """
+
+    greeted: Callable[[], None]
+
+    def _get_server_information(self) -> None:
+        self.greeted()
+        super()._get_server_information()
+
+
 class Connections:
     """All connections of an engine, those in use and those being made too, so that they can be cut:
     whoever waits for a server that says nothing hears at once that the connection is lost.
@@ -127,13 +140,17 @@ class Connections:
         event.listen(engine, "do_connect", self._connect)
 
     def _connect(self, dialect: Any, record: Any, args: list[Any], options: dict[str, Any]) -> Any:
-        connection = pymysql.connect(*args, **options, defer_connect=True)
+        connection = _Connection(*args, **options, defer_connect=True)
+        connection.greeted = self._require_open
         with self._lock:
-            if self._ended:
-                raise err.InterfaceError(0, "the shard is closed")
             self._all.add(connection)
         connection.connect()
         return connection
+
+    def _require_open(self) -> None:
+        with self._lock:
+            if self._ended:
+                raise err.InterfaceError(0, "the shard is closed")
 
     def cut(self) -> None:
         """Now, and each new one before it is made."""
