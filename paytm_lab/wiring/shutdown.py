@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 QUICK_S = 1.0  # nearly all labs are closed by then, and no server is asked anything
 ANSWER_S_MAX = 4.0  # with the second before, as long as a writer waits for its shard
+SAID_S_MAX = 2.0  # when nobody waits for it any more
 FINISH_S_MAX = 60.0  # for what servers that answer have to finish
 AFTER_CUT_S_MAX = 1.5  # to notice that a connection was cut
 RELEASE_S_MAX = 2.5
@@ -110,8 +111,8 @@ class Shutdown:
             | {"notifications": system.notifying.close}
         )
         if self._asked is not None:  # one that was needed and is silent is known as such
-            self._asked.wait(self._asked.began_s + ANSWER_S_MAX - time.monotonic())
-            self._cut_silent()
+            self._asked.wait(self._asked.began_s + SAID_S_MAX - time.monotonic())
+            self._cut_silent(SAID_S_MAX)
         self._release()
         self._say()
         for ended in self._begun:
@@ -152,9 +153,9 @@ class Shutdown:
             names = checks.keys() - self.silent.keys()
             self._asked = Together({name: checks[name] for name in names})
 
-    def _cut_silent(self) -> bool:
+    def _cut_silent(self, answer_s_max: float = ANSWER_S_MAX) -> bool:
         """Close the parts that are found silent now. Whether there was one."""
-        unwell = {} if self._asked is None else self._asked.unwell(ANSWER_S_MAX)
+        unwell = {} if self._asked is None else self._asked.unwell(answer_s_max)
         found = {name: why for name, why in unwell.items() if name not in self.silent}
         if found:
             self.silent |= found
