@@ -35,6 +35,7 @@ from paytm_lab.ledger.batch import outcome_of
 from paytm_lab.ledger.operations import Outcome, PaymentRequest, SetAccountState
 from paytm_lab.ledger.queries import AccountView, ReviewRow
 from paytm_lab.ledger.recovery import RecoveryReport
+from paytm_lab.ledger.ticket import Ticket
 from paytm_lab.messaging.log_contents import event_counts
 from paytm_lab.reporting.results import RunResult
 from paytm_lab.simulation import faults, last_run
@@ -43,7 +44,6 @@ from paytm_lab.simulation.payments import Workload
 from paytm_lab.simulation.sources import PaymentSource
 from paytm_lab.simulation.spread import spread
 from paytm_lab.simulation.stepping import Moved, Stepper
-from paytm_lab.ticket import Ticket
 
 if TYPE_CHECKING:
     from paytm_lab.ledger.replay import ReplayReport
