@@ -135,11 +135,12 @@ def economy(common: Common, asked: Asked, out: Path | None, save_target: Path | 
     if save_target is not None:
         write_profile(save_target, made.target)
         note(f"written: {save_target}; change it and give it back as --target", common.quiet)
-    summary, books = _Summary(), Books(made.accounts, made.opening_paise(seed))
+    drawn = made.drawn(seed)
+    summary, books = _Summary(), Books(made.accounts, drawn.opening_paise())
     measured = Measured(made.start_us, made.days, made.users)
     started_s = time.perf_counter()
     with bars(common.quiet) as progress:
-        days = made.generate(seed, lambda day, _: progress.set("days", day, made.days))
+        days = drawn.generate(lambda day, _: progress.set("days", day, made.days))
         looked_at = _looked_at(days, (summary, books, measured))
         if out is not None:
             write_payments(out, looked_at, made.accounts, made.digest(seed))
@@ -148,7 +149,7 @@ def economy(common: Common, asked: Asked, out: Path | None, save_target: Path | 
                 pass
     seconds = time.perf_counter() - started_s
     checks = books.checks()
-    near = comparison(measured, made.target, made.day_weights(seed))
+    near = comparison(measured, made.target, drawn.day_weights())
     if common.as_json:
         print_json(
             {
