@@ -16,7 +16,7 @@ from paytm_lab.simulation.economy.cycles import FESTIVALS, Festival, day_factors
 from paytm_lab.simulation.economy.drawn import Drawn
 from paytm_lab.simulation.economy.patterns import MEMBERS_OF_ONE_EACH, ROWS_OF_ONE_EACH
 from paytm_lab.simulation.economy.profile import UPI_LIKE, Profile
-from paytm_lab.simulation.economy.rings import plan
+from paytm_lab.simulation.economy.rings import plan, taking_part
 from paytm_lab.simulation.economy.world import World
 from paytm_lab.simulation.given import real, whole
 from paytm_lab.simulation.population import F64, I64
@@ -118,6 +118,12 @@ class Economy:
     def world(self, seed: int) -> World:
         """Its people under this seed, before any ring is cast."""
         return World.draw(self, self._seed(seed))
+
+    def require_room(self, seed: int) -> None:
+        """InvalidSetting where this seed's people are too few for the rings: what ``drawn`` would
+        say, at a small part of its price.
+        """
+        taking_part(self, World.joining(self, self._seed(seed)))
 
     def drawn(self, seed: int) -> Drawn:
         """All that this seed draws beforehand. Whoever needs more than one of the three below asks
