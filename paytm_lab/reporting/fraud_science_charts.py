@@ -5,7 +5,7 @@ They take rows as ``fraud.science`` gives them (anything with the named attribut
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,13 @@ _METRICS = {
 }
 
 
+def _drawn(values: Iterable[float]) -> list[float]:
+    """To eight digits. Libraries add in another order on another processor, so that the last digits
+    of a trained model's numbers differ; a figure shows none of them.
+    """
+    return [float(f"{value:.8g}") for value in values]
+
+
 def against_published(rows: Sequence[Any], *, ceiling: float | None = None) -> go.Figure:
     """Means over seeds with 95 % intervals beside the published numbers (rows of
     ``published.compared``); ``ceiling``: of the card precision.
@@ -33,7 +40,7 @@ def against_published(rows: Sequence[Any], *, ceiling: float | None = None) -> g
     names = [f"{_words(row.model)}<br>{_METRICS[row.metric]}" for row in rows]
     near = sum(row.within for row in rows)
     made = go.Scatter(
-        x=[row.mean for row in rows],
+        x=_drawn(row.mean for row in rows),
         y=names,
         name="here, with 95 % interval",
         mode="markers",
@@ -41,8 +48,8 @@ def against_published(rows: Sequence[Any], *, ceiling: float | None = None) -> g
         error_x={
             "type": "data",
             "symmetric": False,
-            "array": [row.high - row.mean for row in rows],
-            "arrayminus": [row.mean - row.low for row in rows],
+            "array": _drawn(row.high - row.mean for row in rows),
+            "arrayminus": _drawn(row.mean - row.low for row in rows),
             "color": BLUE,
         },
     )
@@ -77,7 +84,7 @@ def model_results(results: Sequence[tuple[str, Any]], *, ceiling: float | None =
     traces = [
         bars(
             list(_METRICS.values()),
-            [getattr(metrics, name) for name in _METRICS],
+            _drawn(getattr(metrics, name) for name in _METRICS),
             name=_words(model),
             color=SERIES[place % len(SERIES)],
             text=[f"{getattr(metrics, name):.3f}" for name in _METRICS],
@@ -111,7 +118,8 @@ def cost_by_threshold(curve: pd.DataFrame, choice: Any) -> go.Figure:
     fig = figure(
         [
             line(
-                curve["threshold"], curve["cost_rupees"], name="review from this score on",
+                _drawn(curve["threshold"]), _drawn(curve["cost_rupees"]),
+                name="review from this score on",
                 hovertemplate="from %{x:.3f} on: ₹%{y:,.0f}<extra></extra>",
             )
         ],
@@ -138,8 +146,8 @@ def calibration(curves: Sequence[tuple[str, Any]]) -> go.Figure:
     for place, (model, curve) in enumerate(curves):
         traces.append(
             line(
-                curve.score,
-                curve.fraud_share,
+                _drawn(curve.score),
+                _drawn(curve.fraud_share),
                 name=_words(model),
                 color=SERIES[place % len(SERIES)],
                 mode="lines+markers",
@@ -191,11 +199,12 @@ def drift(rows: Sequence[Any]) -> go.Figure:
         return sentence("Nothing was compared.", title=title, profile=SIMULATION)
     colors = {"stable": GREEN, "watch": ORANGE, "shifted": RED}
     shown = list(rows[:12])[::-1]
+    psi = _drawn(row.psi for row in shown)
     shifted = sum(row.said == "shifted" for row in rows)
     fig = figure(
         [
             bars(
-                [row.psi for row in shown],
+                psi,
                 [row.feature for row in shown],
                 color=[colors[row.said] for row in shown],
                 orientation="h",
@@ -212,7 +221,7 @@ def drift(rows: Sequence[Any]) -> go.Figure:
     )
     for limit in (0.1, 0.25):
         fig.add_vline(x=limit, line={"color": GREY, "dash": "dash", "width": 1.2})
-    fig.update_xaxes(range=[0, 1.2 * max(0.3, *(row.psi for row in shown))])
+    fig.update_xaxes(range=[0, 1.2 * max(0.3, *psi)])
     return fig
 
 
@@ -220,8 +229,8 @@ def leakage(found: Any) -> go.Figure:
     """Takes a ``Leakage``: the model with the columns that tell, and without."""
     title = "With the balances, and without"
     names = ["AUC ROC", "average precision"]
-    with_them = [found.auc_with, found.precision_with]
-    without = [found.auc_without, found.precision_without]
+    with_them = _drawn((found.auc_with, found.precision_with))
+    without = _drawn((found.auc_without, found.precision_without))
     fig = figure(
         [
             bars(names, values, name=name, color=color, textposition="outside",
@@ -247,7 +256,7 @@ def effects(rows: Sequence[Any], *, title: str, unit: str, most: int = 10) -> go
     if not rows:
         return sentence("Nothing had an effect.", title=title, profile=SIMULATION)
     shown = list(rows[:most])[::-1]
-    values = [row.effect for row in shown]
+    values = _drawn(row.effect for row in shown)
     labels = [
         f"{row.feature} = {row.value:.4g}" if hasattr(row, "value") else row.feature
         for row in shown

@@ -63,7 +63,7 @@ def figure(
             "title": title,
             "note": below,
             "legend": named,
-            "labels": sorted(set(labels), key=len)[-3:],
+            "labels": sorted(dict.fromkeys(labels), key=len)[-3:],
             "height": height,
             "head": head,
             "narrow": dict(narrow or {}),

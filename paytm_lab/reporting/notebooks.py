@@ -22,17 +22,19 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import papermill
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
+from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
 
 from paytm_lab.core.errors import InvalidSetting, MalformedFile, NotebookFailed
 from paytm_lab.reporting.export import read_notebook
+from paytm_lab.reporting.running_kernels import RunningKernels
 
 Progress = Callable[[str, int, int], None]
 Abandoned = Callable[[Path], None]
@@ -75,10 +77,12 @@ def execute(
     progress: Progress = no_progress,
     abandoned: Abandoned = no_matter,
     runs_in: Path | None = None,
+    kernels: RunningKernels | None = None,
 ) -> Path:
     """Run ``notebook`` with ``parameters`` and write it, with outputs, to ``out``.
 
-    It runs in its own folder, or in ``runs_in``. ``timeout_s`` bounds each cell.
+    It runs in its own folder, or in ``runs_in``. ``timeout_s`` bounds each cell. ``kernels`` hears
+    of its kernel, and ends it when it is ended: NotebookFailed.
     ``progress(name, cells done, cells in all)`` is called after each cell, ``abandoned(folder)``
     after the kernel's end for each temporary folder that it did not remove: an open lab's, when a
     cell failed. InvalidSetting: a parameter that the notebook does not have, or of another type
@@ -91,11 +95,17 @@ def execute(
     check_parameters(notebook.name, known_parameters(nb, notebook.name), given)
     out.parent.mkdir(parents=True, exist_ok=True)
     where = (runs_in or notebook.parent).resolve()
+    kernels = kernels or RunningKernels()
     for attempt in range(1, KERNEL_STARTS_MAX + 1):
         watch = _Watch(notebook.stem, progress)
         try:
-            with _kernel_folder() as folder, _temporary_folder(abandoned) as temporary:
-                _run(notebook, out, given, watch, (where, folder, temporary), timeout_s)
+            with (
+                _kernel_folder() as folder,
+                _temporary_folder(abandoned) as temporary,
+                kernels.one() as started,
+            ):
+                kernel = _kernel_manager(folder, temporary, started)
+                _run(notebook, out, given, watch, (where, kernel), timeout_s)
             return out
         except PapermillExecutionError as error:
             raise _failed(notebook, out, error.source, error.ename, error.evalue) from None
@@ -104,7 +114,7 @@ def execute(
             raise _failed(notebook, out, watch.source, "Timeout", limit) from None
         except (DeadKernelError, RuntimeError) as error:
             # A kernel that died or stayed silent before the first cell did no work: start another.
-            if watch.started or attempt == KERNEL_STARTS_MAX:
+            if watch.started or attempt == KERNEL_STARTS_MAX or kernels.ended:
                 raise _failed(
                     notebook, out, watch.source, type(error).__name__, str(error)
                 ) from error
@@ -121,23 +131,33 @@ def execute_all(
 ) -> list[Failure]:
     """Run them all, at most ``jobs`` kernels at once. Failing notebooks do not stop the others;
     they are returned in the order of ``tasks``. Bad parameters raise before any kernel is started.
+    Ctrl-C interrupts the kernels at work, and starts no more.
     """
     for task in tasks:
         known = known_parameters(read_notebook(task.notebook), task.notebook.name)
         check_parameters(task.notebook.name, known, task.parameters)
 
+    kernels = RunningKernels()
+
     def one(task: Task) -> Failure | None:
         try:
             execute(
                 task.notebook, task.out, task.parameters, timeout_s=timeout_s, progress=progress,
-                abandoned=abandoned,
+                abandoned=abandoned, kernels=kernels,
             )  # fmt: skip
         except NotebookFailed as error:
             return Failure(task, error)
         return None
 
     with ThreadPoolExecutor(max(1, jobs), thread_name_prefix="notebook") as pool:
-        return [failure for failure in pool.map(one, tasks) if failure is not None]
+        waiting = [pool.submit(one, task) for task in tasks]
+        try:
+            done = [each.result() for each in waiting]
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            kernels.end()
+            raise
+    return [failure for failure in done if failure is not None]
 
 
 def known_parameters(nb: Any, name: str) -> dict[str, Any]:
@@ -241,9 +261,11 @@ def kernel_command() -> list[str]:
     return [sys.executable, "-m", "ipykernel_launcher"]
 
 
-def _kernel_manager(folder: Path, temporary: Path) -> type[AsyncKernelManager]:
+def _kernel_manager(
+    folder: Path, temporary: Path, started: Callable[[int], None]
+) -> type[AsyncKernelManager]:
     """A kernel manager class (nbclient makes the object) whose files all lie in ``folder``, and its
-    kernel's temporary ones in ``temporary``.
+    kernel's temporary ones in ``temporary``. ``started`` is told the kernel's process id.
     """
 
     class KernelManager(AsyncKernelManager):
@@ -259,6 +281,8 @@ def _kernel_manager(folder: Path, temporary: Path) -> type[AsyncKernelManager]:
                 environment = {**kernel_environment(folder), "TMPDIR": str(temporary)}
                 own = {"env": environment, "stdout": log, "stderr": log}
                 await super().start_kernel(**{**more, **own})
+            if (pid := cast("LocalProvisioner", self.provisioner).pid) is not None:
+                started(pid)
 
     return KernelManager
 
@@ -297,10 +321,10 @@ def _run(
     out: Path,
     given: dict[str, Any],
     watch: _Watch,
-    folders: tuple[Path, Path, Path],
+    place: tuple[Path, type[AsyncKernelManager]],
     timeout_s: float,
 ) -> None:
-    where, *kernels = folders
+    where, kernel = place
     with _registering:
         papermill_engines.register(_ENGINE, _Engine)
         # Its words about a failing cell come as our exception; without a handler they go to stderr.
@@ -317,7 +341,7 @@ def _run(
         start_timeout=120,
         execution_timeout=max(1, round(timeout_s)),
         watch=watch,
-        kernel_manager_class=_kernel_manager(*kernels),
+        kernel_manager_class=kernel,
         resources={"metadata": {"path": str(where)}},
     )
 

@@ -11,6 +11,20 @@ from pathlib import Path
 from paytm_lab.core.errors import InvalidSetting, StorageFull
 
 
+def require_writable(target: Path) -> None:
+    """InvalidSetting where no file can come to lie at ``target``: said before the work for it."""
+    folder = target.parent
+    if target.is_dir():
+        reason = "it is a folder"
+    elif not folder.is_dir():
+        reason = f"{folder} is no folder"
+    elif not os.access(folder, os.W_OK | os.X_OK):
+        reason = f"no right to write into {folder}"
+    else:
+        return
+    raise _unwritable(target, reason)
+
+
 @contextmanager
 def whole_file(target: Path) -> Iterator[Path]:
     """A place beside ``target`` to write to, which takes its name at the end; after an error there
@@ -25,10 +39,14 @@ def whole_file(target: Path) -> Iterator[Path]:
             raise StorageFull(
                 "No space left for the payments' file", place=str(target), remedy="Free some."
             ) from error
-        raise InvalidSetting(
-            f"The payments' file cannot be written: {error.strerror or error}",
-            place=str(target),
-            remedy="Choose a folder that exists and can be written.",
-        ) from error
+        raise _unwritable(target, error.strerror or str(error)) from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def _unwritable(target: Path, reason: str) -> InvalidSetting:
+    return InvalidSetting(
+        f"The file cannot be written: {reason}",
+        place=str(target),
+        remedy="Choose a folder that exists and can be written.",
+    )

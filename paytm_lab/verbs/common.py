@@ -141,6 +141,8 @@ def opened(common: Common, existing: bool = False, **options: Any) -> Iterator[L
 
 def run_source(lab: Lab, source: Source, common: Common, verb: str, **options: Any) -> RunResult:
     """Post a workload or a file with progress bars, and say how to repeat it."""
+    if source.transfers is None and source.cross_shard_share is not None:
+        source.workload().generate(lab.seed, lab.system.router.map)  # whether it can be had here
     command = f"paytm-lab {verb} {source.options()} --seed {lab.seed}"
     if lab.deterministic:
         # What else the order of its steps hangs on.

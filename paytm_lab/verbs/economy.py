@@ -27,6 +27,7 @@ from paytm_lab.simulation.economy import (
 )
 from paytm_lab.simulation.economy.files import suffix_of
 from paytm_lab.simulation.economy.profile_file import read_profile, write_profile
+from paytm_lab.simulation.whole_file import require_writable
 from paytm_lab.terminal import bars, note, print_json, say, table
 from paytm_lab.verbs.common import Common
 
@@ -43,12 +44,14 @@ class Asked(NamedTuple):
     target: Path | None = None
 
     def economy(self, seed: int) -> Economy:
+        """As asked, not yet calibrated. Raises BadInput for whatever cannot be used."""
         made = Economy(
             users=self.users, days=self.days, merchants=self.merchants,
             fraud=parse_fraud(self.fraud), threshold_rupees=self.threshold,
             target=UPI_LIKE if self.target is None else read_profile(self.target),
         )  # fmt: skip
-        return calibrated(made, seed) if self.calibrate else made
+        made.require_room(seed)
+        return made
 
     def command(self, seed: int) -> str:
         words = ["paytm-lab", "simulate", "economy", "--users", str(self.users)]
@@ -127,19 +130,25 @@ def _line(title: str, name: str, rows: int, paise: int, total: int) -> dict[str,
 def economy(common: Common, asked: Asked, out: Path | None, save_target: Path | None = None) -> int:
     """The exit code: 1 when a check of the books or of the profile failed."""
     if out is not None:
-        suffix_of(out)  # a wrong name is said before the work
+        suffix_of(out)
+    for file in (out, save_target):
+        if file is not None:
+            require_writable(file)
     given = common.settings().seed
     seed = secrets.randbelow(2**32) if given is None else given
-    note(f"seed {seed}; to repeat: {asked.command(seed)}", common.quiet)
     made = asked.economy(seed)
+    note(f"seed {seed}; to repeat: {asked.command(seed)}", common.quiet)
+    if asked.calibrate:
+        made = calibrated(made, seed)
     if save_target is not None:
         write_profile(save_target, made.target)
         note(f"written: {save_target}; change it and give it back as --target", common.quiet)
-    summary, books = _Summary(), Books(made.accounts, made.opening_paise(seed))
+    drawn = made.drawn(seed)
+    summary, books = _Summary(), Books(made.accounts, drawn.opening_paise())
     measured = Measured(made.start_us, made.days, made.users)
     started_s = time.perf_counter()
     with bars(common.quiet) as progress:
-        days = made.generate(seed, lambda day, _: progress.set("days", day, made.days))
+        days = drawn.generate(lambda day, _: progress.set("days", day, made.days))
         looked_at = _looked_at(days, (summary, books, measured))
         if out is not None:
             write_payments(out, looked_at, made.accounts, made.digest(seed))
@@ -148,7 +157,7 @@ def economy(common: Common, asked: Asked, out: Path | None, save_target: Path | 
                 pass
     seconds = time.perf_counter() - started_s
     checks = books.checks()
-    near = comparison(measured, made.target, made.day_weights(seed))
+    near = comparison(measured, made.target, drawn.day_weights())
     if common.as_json:
         print_json(
             {

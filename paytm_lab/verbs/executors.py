@@ -51,6 +51,27 @@ def processes(workers: int, scratch: Path) -> Iterator[Executor]:
         pool.shutdown(cancel_futures=True)
 
 
+def require_dask(address: str) -> None:
+    """MissingPart: the extra ``dask`` is not installed; InvalidSetting: no address. Asks nobody."""
+    extras.need("distributed")
+    from distributed.comm.addressing import get_address_host_port
+
+    try:
+        if address != LOCAL:
+            get_address_host_port(address)
+    except NotImplementedError:
+        return  # of a kind without host and port
+    except ValueError as error:
+        raise _no_address(address, error) from None
+
+
+def _no_address(address: str, error: ValueError) -> InvalidSetting:
+    return InvalidSetting(
+        f"--dask {address!r:.80} is no address ({error})",
+        remedy="Write local, or for example tcp://127.0.0.1:8786.",
+    )
+
+
 @contextmanager
 def dask(address: str, workers: int, scratch: Path) -> Iterator[Executor]:
     """The executor of the Dask cluster at ``address``, or of one made here for the purpose where
@@ -80,10 +101,7 @@ def dask(address: str, workers: int, scratch: Path) -> Iterator[Executor]:
     try:
         client = connect(address, timeout=CONNECT_S_MAX)
     except ValueError as error:
-        raise InvalidSetting(
-            f"--dask {address!r:.80} is no address ({error})",
-            remedy="Write local, or for example tcp://127.0.0.1:8786.",
-        ) from None
+        raise _no_address(address, error) from None
     except OSError as error:
         raise MissingPart(
             f"no Dask scheduler answers at {address}",

@@ -95,16 +95,17 @@ def _on(common: Common, found: faults.FaultKind, target: str, seconds: float) ->
     seed = secrets.randbelow(2**32) if settings.seed is None else settings.seed
     common = replace(common, seed=seed)
     on_server = found.signal if settings.profile == "servers" else ""
-    note(
+    words = (
         f"seed {common.seed}; to repeat: paytm-lab fault {target} {found.kind}"
         f" --seconds {seconds:g} --seed {common.seed}{on_profile(settings.profile)}\n"
-        f"{target} {found.kind}: {found.sight}.\nheals: {found.heals}.",
-        common.quiet,
+        f"{target} {found.kind}: {found.sight}.\nheals: {found.heals}."
     )
     if found.target == "process":
+        note(words, common.quiet)
         return _crash(common, found)
     with opened(common) as lab:
         faults.require_target(lab.system, target)
+        note(words, common.quiet)
         lab.open_accounts({str(n): OPENING_PAISE for n in range(1, USERS + 1)})
         lab.drain()  # so that events behind are the load's
         load = _Load(lab)

@@ -10,6 +10,7 @@ from paytm_lab.core.errors import InvalidSetting
 from paytm_lab.simulation.payments import Workload
 from paytm_lab.simulation.simulate import COLUMNS_SHOWN, write_csv
 from paytm_lab.simulation.simulate import simulate as simulate_shards
+from paytm_lab.simulation.whole_file import require_writable
 from paytm_lab.terminal import bars, note, print_json, say, table
 from paytm_lab.verbs.common import Common
 
@@ -19,6 +20,8 @@ def simulate(
 ) -> int:
     numbers = _numbers(shards)
     workload = Workload(users, payments, zipf_s)
+    if out is not None:
+        require_writable(out)
     given = common.settings().seed
     seed = secrets.randbelow(2**32) if given is None else given
     note(

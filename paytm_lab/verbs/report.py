@@ -89,6 +89,7 @@ def make_report(
     what.source.check()
     with (
         marked(out, MARK, "report", anew=True),
+        _half_report_is_said(out, common.quiet),
         _removed_from_servers(settings, passing) as ending,
     ):
         with opened(common) as lab:
@@ -159,6 +160,15 @@ def with_options(
             raise InvalidSetting(f"--{option} {why}", remedy=f"Leave out --{option}.")
         parameters[option] = value
     return parameters
+
+
+@contextmanager
+def _half_report_is_said(out: Path, quiet: bool) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        note(f"what there is of the report lies in {out}; the same command makes it anew", quiet)
+        raise
 
 
 @dataclass

@@ -24,7 +24,7 @@ from paytm_lab.routing.strategies import make
 from paytm_lab.simulation.payments import Workload
 from paytm_lab.terminal import bars, note, print_json, say, table
 from paytm_lab.verbs.common import Common
-from paytm_lab.verbs.executors import cores, dask, processes
+from paytm_lab.verbs.executors import cores, dask, processes, require_dask
 from paytm_lab.verbs.folders import marked, only_one
 from paytm_lab.verbs.sweep_work import run_notebook, run_simulation
 
@@ -56,7 +56,9 @@ class How:
 
 
 class _Job(NamedTuple):
-    """What is swept: its name, title, parameters with defaults, and what runs one point."""
+    """What is swept: its name, title, parameters with defaults, what runs one point; ``hint``: what
+    to say beforehand.
+    """
 
     name: str
     title: str
@@ -64,6 +66,7 @@ class _Job(NamedTuple):
     known: Mapping[str, Any]
     work: Work
     check: Callable[[Point], None]
+    hint: str = ""
 
 
 def sweep(common: Common, name: str, given: Sequence[str], how: How) -> int:
@@ -72,6 +75,8 @@ def sweep(common: Common, name: str, given: Sequence[str], how: How) -> int:
     grid = _grid(common, job, given, how.points_max)
     for point in grid:
         job.check(point)
+    if how.dask is not None:
+        require_dask(how.dask)
     out = how.out or Path("build") / "sweep" / job.name
     command = _command(common, name, given, how)
     with marked(out, MARK, "sweep"), only_one(out / ".lock", f"another sweep works in {out}"):
@@ -108,6 +113,8 @@ def _run(common: Common, job: _Job, grid: Sequence[Point], out: Path, how: How) 
     if how.dask is not None:
         executors, at_once = partial(dask, how.dask, workers, scratch), len(grid)
     where = f"Dask at {how.dask}" if how.dask else f"{workers} processes"
+    if job.hint:
+        note(job.hint, common.quiet)
     note(f"{len(grid)} points of {job.name} on {where}", common.quiet)
     try:
         with bars(common.quiet) as progress:
@@ -140,17 +147,20 @@ def _notebook(common: Common, name: str, how: How) -> _Job:
     known = known_parameters(nb, path.name)
     sources = "\0".join(cell.source for cell in nb.cells if cell.cell_type == "code")
     version = hashlib.sha256(sources.encode()).hexdigest() + _package_version()
-    if "record(" not in sources:
-        note(
-            f"{path.name} records no figures to compare; add record(name, value) of"
-            " paytm_lab.reporting.recording",
-            common.quiet,
-        )
     if "profile" in known:
         preflight.require(common.settings())
     text = path.read_text(encoding="utf-8")
     work = partial(run_notebook, path.stem, text, str(path.resolve().parent), how.timeout_s)
-    return _Job(path.stem, headline(nb, path.stem)[0], version, known, work, lambda point: None)
+    hint = (
+        ""
+        if "record(" in sources
+        else (
+            f"{path.name} records no figures to compare; add record(name, value) of"
+            " paytm_lab.reporting.recording"
+        )
+    )
+    title = headline(nb, path.stem)[0]
+    return _Job(path.stem, title, version, known, work, lambda point: None, hint)
 
 
 def _simulation() -> _Job:

@@ -1,7 +1,7 @@
 """Every exercise can be solved: its folded solution passes its check, and a wrong answer does not.
 
 A notebook is run from top to bottom with each exercise cell replaced by its solution; after each
-check the same check is given an answer that is surely wrong.
+check the same check is given answers that are surely wrong: of tables, too.
 """
 
 from __future__ import annotations
@@ -18,27 +18,19 @@ from paytm_lab.reporting.notebooks import execute
 
 NOTEBOOKS = sorted((Path(__file__).resolve().parents[2] / "notebooks").glob("*.ipynb"))
 START = "answer = None  # your answer"
+FRAME = "import pandas as pd\nanswer = pd.DataFrame({'a': [1, 2], 'b': ['x', 'y']})"
 KINDS = ("exercise", "exercise-check", "solution")
-# Nothing is equal to the first, and nothing can be computed with it; the second is of the right
-# answer's own kind, and far from it.
+# After a check: it must refuse what is nothing like the answer, and one of each group of wrong
+# answers.
 WRONG = """
-def other(right):
-    if isinstance(right, bool):
-        return not right
-    if isinstance(right, (tuple, list)):
-        return type(right)(other(each) for each in right)
-    if isinstance(right, str):
-        return right + " or another"
-    try:
-        return right * 3 + 1
-    except Exception:
-        return None if right is not None else 1
+from tests.notebooks.wrong_answers import Wrong, wrong_answers
 
-for answer in (type("Wrong", (), {{}})(), other(answer)):
-    try:
-        exec({check!r})
-    except (Exception, SystemExit):
-        pass
+for group in ([Wrong()], *wrong_answers(answer)):
+    for answer in group:
+        try:
+            exec({check!r})
+        except (Exception, SystemExit):
+            break
     else:
         raise SystemExit("this check passes any answer")
 """
@@ -112,9 +104,35 @@ def test_solutions_pass_their_checks_and_wrong_answers_do_not(path: Path, tmp_pa
         ('assert answer == 4, "no"', "answer = 5", "AssertionError"),
         ("assert answer is not None", "answer = 4", "passes any answer"),
         ("assert True", "answer = None", "not answered"),
+        ("assert list(answer) == ['a', 'b']", FRAME, "passes any answer"),
+        ("assert answer.dtypes.a == 'int64' and len(answer) == 2", FRAME, "passes any answer"),
+        ("assert (answer.a > 0).all()", FRAME, "passes any answer"),
+        ("assert answer.name == 'a'", f"{FRAME}.a", "passes any answer"),
+        ("assert set(answer) == {1, 2}", "answer = {1: 'x', 2: 'y'}", "passes any answer"),
     ],
 )
 def test_a_bad_exercise_is_found(check: str, solution: str, said: str, tmp_path: Path) -> None:
+    path = exercise(check, solution, tmp_path)
+    with pytest.raises(NotebookFailed, match=said):
+        execute(path, tmp_path / "done.ipynb")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("check", "solution"),
+    [
+        ("assert answer.a.sum() == 3", FRAME),
+        ("assert answer.set_index('b').a.to_dict() == {'x': 1, 'y': 2}", FRAME),
+        ("assert answer.tolist() == ['x', 'y']", f"{FRAME}.b"),
+        ("assert answer == {1: 'x', 2: 'y'}", "answer = {1: 'x', 2: 'y'}"),
+    ],
+)
+def test_a_check_that_looks_at_a_table_is_good(check: str, solution: str, tmp_path: Path) -> None:
+    execute(exercise(check, solution, tmp_path), tmp_path / "done.ipynb")
+
+
+def exercise(check: str, solution: str, folder: Path) -> Path:
+    """A notebook with one, solved."""
     source = f'if answer is None:\n    print("not answered yet")\nelse:\n    {check}'
     cells = [
         nbformat.v4.new_code_cell(text, metadata={"tags": [tag]})
@@ -123,7 +141,6 @@ def test_a_bad_exercise_is_found(check: str, solution: str, said: str, tmp_path:
             (solution, "solution"),
         )
     ]  # fmt: skip
-    path = tmp_path / "bad.ipynb"
+    path = folder / "one.ipynb"
     nbformat.write(solved(nbformat.v4.new_notebook(cells=cells)), path)
-    with pytest.raises(NotebookFailed, match=said):
-        execute(path, tmp_path / "done.ipynb")
+    return path

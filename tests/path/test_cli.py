@@ -30,6 +30,7 @@ from paytm_lab.core.errors import (
 )
 from paytm_lab.messaging.topics import GROUPS
 from paytm_lab.terminal import errors_in_words
+from paytm_lab.verbs.report import MARK
 from tests.faults import processes
 from tests.faults.processes import ROOT, Ledger, expected_balances, make_rows, write_file
 from tests.path.command_line import Cli, Ran
@@ -140,6 +141,15 @@ BAD_USAGE = [
     ("simulate economy --fraud cycle=x", "'cycle=x'"),
     ("simulate economy --users 100 --days 1 --fraud 99", "can take part"),
     ("simulate economy --out there.xlsx", "neither a .csv nor a .parquet"),
+    ("simulate economy --out nowhere/there.csv", "nowhere is no folder"),
+    ("simulate economy --save-target nowhere/there.json", "nowhere is no folder"),
+    ("simulate economy --out tests", "neither a .csv nor a .parquet"),
+    ("simulate economy --target nosuch.json", "cannot be read"),
+    ("simulate --out nowhere/there.csv", "nowhere is no folder"),
+    ("simulate --out tests", "it is a folder"),
+    ("run --cross-shard-share 2", "cross_shard_share = 2"),
+    ("run --users 4 --cross-shard-share 0.5", "a shard holds a single user"),
+    ("run --zipf-s 99", "zipf_s = 99"),
 ]
 
 
@@ -153,10 +163,34 @@ def test_bad_usage_is_exit_2_and_changes_nothing(
     assert done.code == 2
     shown = " ".join(done.err.replace("│", " ").split())
     assert said.lower() in shown.lower()
-    assert "Traceback" not in shown
+    assert "Traceback" not in shown and "to repeat:" not in shown
     after = Ledger(ran)
     assert after.payments.keys() == before.payments.keys()
     assert after.balances == before.balances
+
+
+REPORTED = [
+    ("--users 1", "users = 1"),
+    ("--payments 0", "payments = 0"),
+    ("--zipf-s 99", "zipf_s = 99"),
+    ("--transfers nosuch.csv", "no such file"),
+    (f"--transfers {DATA}/payments.csv --map from=zzz", "no column 'zzz'"),
+    (f"--transfers {DATA}/payments.csv --map payer=a", "no field 'payer'"),
+    (f"--transfers {DATA}/payments.csv --opening-balance 1e3", "'1e3' is not an amount"),
+]
+
+
+@pytest.mark.parametrize(("words", "said"), REPORTED, ids=[w[:40] for w, _ in REPORTED])
+def test_bad_options_leave_the_earlier_report(
+    words: str, said: str, tmp_path: Path, cli: Cli
+) -> None:
+    """They are judged before anything is removed, opened or said."""
+    (tmp_path / MARK).touch()
+    (tmp_path / "index.html").write_text("the earlier one")
+    done = cli("report", *words.split(), "--out", str(tmp_path))
+    assert done.code == 2 and said in done.err.lower()
+    assert done.err.startswith("paytm-lab: "), "nothing is said before"
+    assert sorted(p.name for p in tmp_path.iterdir()) == [MARK, "index.html"]
 
 
 @pytest.mark.parametrize("verb", ["audit", "replay", "trace 019b76da-a93c-7b64-8097-e8a8e5ee4c91"])

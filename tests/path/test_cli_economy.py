@@ -8,9 +8,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from paytm_lab.simulation.economy import KINDS, PATTERNS
+from paytm_lab.simulation.economy import KINDS, PATTERNS, Economy
 from paytm_lab.simulation.economy.books import Books
 from paytm_lab.simulation.economy.economy import Tuning
+from paytm_lab.simulation.economy.world import World
 from paytm_lab.verbs import economy as verb
 from tests.path.command_line import Cli
 
@@ -48,6 +49,18 @@ def test_it_prints_tables_a_verdict_and_how_to_repeat_it(cli: Cli) -> None:
     other = cli(*WORDS[:-1], "6", "--fraud", "none", "--quiet")
     assert other.err == "" and "merchant_collusion" not in other.out
     assert other.out.splitlines()[1] != done.out.splitlines()[1]
+
+
+def test_the_people_are_drawn_once(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw, seen = World.draw, []
+
+    def counted(economy: Economy, seed: int) -> World:
+        seen.append((economy.users, seed))
+        return draw(economy, seed)
+
+    monkeypatch.setattr(World, "draw", counted)
+    assert cli(*WORDS, "--no-calibrate").code in (0, 1)
+    assert seen == [(400, 5)]
 
 
 def test_a_target_that_is_missed_is_exit_1(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

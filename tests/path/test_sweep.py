@@ -185,6 +185,15 @@ def test_a_cluster_that_is_not_there_is_said(
     monkeypatch.setattr("paytm_lab.verbs.executors.CONNECT_S_MAX", 0.5)
     ran = cli("sweep", "simulate", "--dask", address, "--out", str(tmp_path / "s"))
     assert ran.code == code and said in ran.err
+    assert code != 2 or ran.err.startswith("paytm-lab: "), "nothing is said, or made, before"
+    assert (tmp_path / "s").exists() == (code != 2)
+
+
+def test_a_bad_value_is_said_before_any_hint(cli: Cli, tmp_path: Path) -> None:
+    notebooks = made(tmp_path / "nb")
+    words = ("sweep", "01", "--notebooks", str(notebooks), "--out", str(tmp_path / "s"))
+    bad = cli(*words, "-p", "n=x")
+    assert bad.code == 2 and bad.err.startswith("paytm-lab: "), bad.err
 
 
 @pytest.mark.timeout(120)

@@ -130,6 +130,17 @@ def test_charts_show_what_they_are_given(made: Trial) -> None:
     assert "0 of 22 features shifted" in titles[4]
 
 
+def test_last_digits_do_not_show(made: Trial) -> None:
+    """Another processor's last digits: the same figure, to the byte."""
+    reached = calibration(made.tested.fraud, made.scores)
+    moved = reached._replace(score=reached.score * (1 + 1e-13))
+    assert (moved.score != reached.score).any()
+    drawn = [charts.calibration([("ours", each)]).to_json() for each in (reached, moved)]
+    assert drawn[0] == drawn[1]
+    further = reached._replace(score=reached.score * (1 + 1e-6))
+    assert charts.calibration([("ours", further)]).to_json() != drawn[0]
+
+
 def test_an_empty_chart_says_why() -> None:
     nothing = pd.DataFrame({"threshold": [], "cost_rupees": [], "shadow_score": []})
     empty = [

@@ -176,3 +176,12 @@ def test_charts_of_a_run_take_the_run_or_its_frame() -> None:
 )
 def test_shares_never_round_to_none_or_all(part: int, whole: int, said: str) -> None:
     assert look.share(part, whole) == said
+
+
+def test_labels_of_one_length_keep_their_order() -> None:
+    """The same in every process, whatever it hashes text to: recorded figures are compared."""
+    names = [f"{letter}{letter}" for letter in "qwertyuiop"]
+    fig = look.figure(
+        [look.bars(list(range(10)), names, orientation="h")], title="t", profile="p", x="x", y="y"
+    )
+    assert list(fig.layout.meta["labels"]) == ["ii", "oo", "pp"]

@@ -9,15 +9,14 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 import msgspec
-import numpy as np
 
 from paytm_lab.core.errors import InvalidSetting
 from paytm_lab.simulation.economy.batch import PATTERNS, Accounts, EconomyBatch
 from paytm_lab.simulation.economy.cycles import FESTIVALS, Festival, day_factors
-from paytm_lab.simulation.economy.day import draw_day
+from paytm_lab.simulation.economy.drawn import Drawn
 from paytm_lab.simulation.economy.patterns import MEMBERS_OF_ONE_EACH, ROWS_OF_ONE_EACH
 from paytm_lab.simulation.economy.profile import UPI_LIKE, Profile
-from paytm_lab.simulation.economy.rings import plan
+from paytm_lab.simulation.economy.rings import plan, taking_part
 from paytm_lab.simulation.economy.world import World
 from paytm_lab.simulation.given import real, whole
 from paytm_lab.simulation.population import F64, I64
@@ -120,45 +119,33 @@ class Economy:
         """Its people under this seed, before any ring is cast."""
         return World.draw(self, self._seed(seed))
 
-    def day_weights(self, seed: int) -> F64:
-        """Peer and merchant payments expected by day, relative: cycles times who has joined; shape
-        (days,).
+    def require_room(self, seed: int) -> None:
+        """InvalidSetting where this seed's people are too few for the rings: what ``drawn`` would
+        say, at a small part of its price.
         """
-        world = World.draw(self, self._seed(seed))
-        plan(self, world, seed)
-        arrived = np.bincount(world.joins_day, world.activity, minlength=self.days)
-        return np.asarray(self.day_factors * np.cumsum(arrived)[: self.days])
+        taking_part(self, World.joining(self, self._seed(seed)))
+
+    def drawn(self, seed: int) -> Drawn:
+        """All that this seed draws beforehand. Whoever needs more than one of the three below asks
+        it, and the people are drawn once.
+        """
+        seed = self._seed(seed)
+        world = World.draw(self, seed)
+        return Drawn(self, seed, world, plan(self, world, seed))
+
+    def day_weights(self, seed: int) -> F64:
+        """See ``Drawn.day_weights``."""
+        return self.drawn(seed).day_weights()
 
     def generate(
         self, seed: int, progress: Callable[[int, int], object] | None = None
     ) -> Iterator[EconomyBatch]:
-        """The payments, a day at a time, in order of time. The same settings and seed give the same
-        bytes (on one numpy version). ``progress`` is told (day, payments so far).
-        """
-        seed = self._seed(seed)
-        world = World.draw(self, seed)
-        rings = plan(self, world, seed)
-        balance_paise = np.zeros(self.accounts.count, dtype=np.int64)
-        balance_paise[: self.accounts.wallets] = world.opening_paise
-        line = 1
-        for day in range(self.days):
-            rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(4, day)))
-            rows, from_after, to_after = draw_day(self, world, rings, balance_paise, day, rng)
-            batch = EconomyBatch(
-                line, rows.at_us + self.start_us, rows.from_account, rows.to_account,
-                rows.amount_paise, rows.kind, rows.pattern, rows.ring, from_after, to_after,
-            )  # fmt: skip
-            line += len(batch)
-            if progress is not None:
-                progress(day + 1, line - 1)
-            if len(batch):
-                yield batch
+        """See ``Drawn.generate``."""
+        yield from self.drawn(seed).generate(progress)
 
     def opening_paise(self, seed: int) -> I64:
-        """What every account holds at the start, shape (accounts.count,); 0 outside."""
-        world = World.draw(self, self._seed(seed))
-        plan(self, world, seed)  # new accounts of rings begin with nothing
-        return np.concatenate((world.opening_paise, np.zeros(3, dtype=np.int64)))
+        """See ``Drawn.opening_paise``."""
+        return self.drawn(seed).opening_paise()
 
     def digest(self, seed: int) -> str:
         """16 hex digits that stand for this economy under this seed."""

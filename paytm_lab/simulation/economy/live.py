@@ -36,11 +36,11 @@ class EconomySource:
         """(payments, opening, sent) by account; generated once to be counted."""
         accounts = self.economy.accounts
         sent = np.zeros(accounts.count, dtype=np.int64)
-        payments = 0
-        for batch in self.economy.generate(self.seed):
+        payments, drawn = 0, self.economy.drawn(self.seed)
+        for batch in drawn.generate():
             np.add.at(sent, batch.from_account, batch.amount_paise)
             payments += len(batch)
-        return payments, self.economy.opening_paise(self.seed), sent
+        return payments, drawn.opening_paise(), sent
 
     @property
     def accepted(self) -> int:

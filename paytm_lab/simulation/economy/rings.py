@@ -66,20 +66,27 @@ class Plan:
         return self.rows.take(np.arange(first, end))
 
 
+def taking_part(economy: Economy, joins_day: I64) -> I64:
+    """Users who may be in a ring: there from the first day on. InvalidSetting: not enough."""
+    rings = economy.rings()
+    pool = np.flatnonzero(joins_day == 0)[2:]
+    need = sum(KINDS_OF_RING[name].members * count for name, count in rings.items())
+    if need > len(pool):
+        raise InvalidSetting(
+            f"{sum(rings.values())} rings need {need} users, and {len(pool)} can take part",
+            remedy="Use more users or fewer rings.",
+        )
+    return pool
+
+
 def plan(economy: Economy, world: World, seed: int) -> Plan:
     """Draws every ring. Bust-out accounts become new ones in ``world`` that do nothing else.
 
-    Raises InvalidSetting where there are too few users or merchants for so many rings.
+    Raises InvalidSetting where there are too few users for so many rings.
     """
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(3, 0)))
     wanted = [(name, KINDS_OF_RING[name]) for name, n in economy.rings().items() for _ in range(n)]
-    pool = rng.permutation(np.flatnonzero(world.joins_day == 0)[2:])
-    need = sum(kind.members for _, kind in wanted)
-    if need > len(pool):
-        raise InvalidSetting(
-            f"{len(wanted)} rings need {need} users, and {len(pool)} can take part",
-            remedy="Use more users or fewer rings.",
-        )
+    pool = rng.permutation(taking_part(economy, world.joins_day))
     rows: list[tuple[int, ...]] = []
     drains: dict[int, list[Drain]] = {}
     patterns = [0]

@@ -48,17 +48,16 @@ class World:
     unit_paise: I64
     opening_paise: I64
 
+    @staticmethod
+    def joining(economy: Economy, seed: int) -> I64:
+        """``joins_day`` alone, which is drawn in a moment."""
+        return _arriving(economy, _people(seed))[1]
+
     @classmethod
     def draw(cls, economy: Economy, seed: int) -> World:
-        rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(2, 0)))
+        rng = _people(seed)
         users, accounts = economy.users, economy.accounts
-        activity = np.exp(economy.activity_sigma * rng.standard_normal(users))
-        joins_day = np.where(
-            rng.random(users) < economy.joining_share,
-            rng.integers(1, max(2, economy.days), users),
-            0,
-        )
-        joins_day[0:2] = 0  # so that there is always somebody to pay
+        activity, joins_day = _arriving(economy, rng)
         contacts = scale_free(users, economy.mean_contacts, economy.target.contact_exponent, rng)
         there = np.flatnonzero(joins_day == 0)
         fallback = there[rng.integers(0, len(there), users)]
@@ -89,6 +88,23 @@ class World:
         favourite = self.favourites[users, rng.integers(0, FAVOURITES, len(users))]
         other = self.any_merchant[rng.integers(0, _TABLE, len(users))]
         return np.where(rng.random(len(users)) < FAVOURITE_SHARE, favourite, other)
+
+
+def _people(seed: int) -> np.random.Generator:
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(2, 0)))
+
+
+def _arriving(economy: Economy, rng: np.random.Generator) -> tuple[F64, I64]:
+    """How active each user is, before it is scaled to mean 1, and its first day: drawn first."""
+    users = economy.users
+    activity = np.exp(economy.activity_sigma * rng.standard_normal(users))
+    joins_day = np.where(
+        rng.random(users) < economy.joining_share,
+        rng.integers(1, max(2, economy.days), users),
+        0,
+    )
+    joins_day[0:2] = 0  # so that there is always somebody to pay
+    return activity, joins_day
 
 
 def drawn_paise(rupees_at_quantiles: Sequence[float], uniform: F64) -> I64:
