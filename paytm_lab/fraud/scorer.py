@@ -255,7 +255,11 @@ class Scorer:
         settings: RuleSettings,
         deployed: Deployed,
         histories: Histories,
+        together: bool = False,
     ) -> list[Scored]:
+        """``together``: each knows those before it, as if they were made; but for those that a rule
+        blocks before any model is asked.
+        """
         frozen, mules = self.lists.frozen, self.lists.mules
         version = settings.version
         model, shadow = deployed
@@ -264,7 +268,14 @@ class Scorer:
                 Scored(judge(_facts(c, n, None, frozen, mules), settings), n, None, version)
                 for c, n in zip(candidates, counts, strict=True)
             ]
-        inputs = [_input(c, n, histories) for c, n in zip(candidates, counts, strict=True)]
+        if not together or not deployed.needs_history:
+            inputs = [_input(c, n, histories) for c, n in zip(candidates, counts, strict=True)]
+        else:
+            inputs, before = [], histories.copy()
+            for c, n in zip(candidates, counts, strict=True):
+                inputs.append(_input(c, n, before))
+                if not blocking_rule(_facts(c, n, None, frozen, mules), settings):
+                    before.note(c)
         scores: Sequence[float | None] = [None] * len(inputs)
         name, thresholds = DEFAULT_MODEL, None
         if model is not None:
@@ -300,15 +311,16 @@ class Scorer:
         while part:
             counts = self._reserve(part, settings)
             blocked: set[str] = set()
-            for c, scored in zip(
-                part, self._judge_all(part, counts, settings, deployed, histories), strict=True
-            ):
+            judged = self._judge_all(part, counts, settings, deployed, histories, together=True)
+            for c, scored in zip(part, judged, strict=True):
                 verdict = scored.verdict
                 again = c.from_user_id in blocked
                 if again:
                     later.append(c)
                 else:
                     found[c.payment_id] = scored
+                    if verdict.decision is not Decision.BLOCK:
+                        histories.note(c)
                 if again or (verdict.rule == "model" and verdict.decision is Decision.BLOCK):
                     blocked.add(c.from_user_id)
                     self._cache.release(velocity_key(c.from_user_id), c.payment_id)

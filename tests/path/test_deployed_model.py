@@ -10,6 +10,7 @@ import pytest
 
 from paytm_lab import Lab, Workload, wiring
 from paytm_lab.core.errors import BadInput, MalformedFile, Unavailable
+from paytm_lab.core.fraud import Candidate
 from paytm_lab.fraud import model_file
 from paytm_lab.fraud.array_models import ArrayModel
 from paytm_lab.fraud.history import Histories
@@ -106,6 +107,35 @@ def test_live_scores_are_those_of_recorded_payments(tmp_path: Path, gate: str) -
     # Recorded times are whole seconds here, live ones microseconds.
     assert live[25:] == pytest.approx(recorded[25:], rel=0.02, abs=1e-3)
     assert live[25:].std() > 0.01
+
+
+def test_a_round_before_the_gate_is_scored_as_its_payments_one_after_another(
+    tmp_path: Path,
+) -> None:
+    """With each of them made before the next is asked about."""
+    model = made(method=LOGISTIC)
+    pairs = [("1", "2"), ("1", "2"), ("2", "1"), ("1", "3"), ("3", "1"), ("1", "2")]
+    scores: list[list[float]] = []
+    for way in ("alone", "together"):
+        with Lab(data=tmp_path / way, seed=7, shards=2, fraud_gate="before") as lab:
+            lab.open_accounts(dict.fromkeys("123", 10**8))
+            lab.deploy_model(model, shadow=False, thresholds=NEVER)
+            lab.drain()
+            scorer, start_us = lab.system.scorer, 1_767_225_600_000_000
+            candidates = [
+                Candidate(f"p{n}", *pair, 1_000 * (n + 1), start_us + 60_000_000 * n)
+                for n, pair in enumerate(pairs)
+            ]
+            if way == "together":
+                scorer.decide(candidates)
+            else:
+                for each in candidates:
+                    scorer.decide([each])
+                    scorer.remember([each])
+            said = scorer.decided([each.payment_id for each in candidates])
+            scores.append([each.model_score or 0.0 for each in said if each is not None])
+    assert scores[0] == pytest.approx(scores[1], abs=1e-12)
+    assert len(set(scores[0])) == len(pairs), "each is another payment to the model"
 
 
 def test_other_processes_follow_and_a_lab_that_opens_again_too(tmp_path: Path) -> None:
