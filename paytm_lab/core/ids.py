@@ -76,6 +76,11 @@ def slot_of_payment(payment_id: bytes) -> int:
     return int.from_bytes(payment_id[8:10], "big") >> 4 & 0x3FF
 
 
+def admitted_at_us(payment_id: bytes) -> int:
+    """When ``PaymentIds.next`` made the id, microseconds since 1970 UTC; whole milliseconds."""
+    return int.from_bytes(payment_id[:6], "big") * 1000
+
+
 def payment_id_text(payment_id: bytes) -> str:
     """16 bytes -> the usual text of a UUID."""
     h = payment_id.hex()

@@ -1,4 +1,4 @@
-"""The sequence diagram of one payment: lanes left to right, steps top to bottom, real times."""
+"""The sequence diagram of one payment: lanes left to right, steps top to bottom, and when."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ def sequence(
     steps: pd.DataFrame,
     *,
     title: str = "",
+    note: str = "",
     lanes: Sequence[str] = LANES,
     profile: str = "embedded",
 ) -> go.Figure:
@@ -52,6 +53,7 @@ def sequence(
         profile=profile,
         x="",
         y="time since the first step (ms)",
+        note=note,
         height=int(20 + 36 * -bottom),
         head=34,
         narrow={"xaxis": {"ticktext": _staggered(used)}, "meta": {"head": 64}},

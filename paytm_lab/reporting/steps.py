@@ -1,15 +1,21 @@
-"""What every part wrote about one payment, as steps with real times."""
+"""What every part wrote about one payment, as steps with the times that were written down.
+
+A payment's id says when it was admitted, to the millisecond. A shard writes down when a batch of
+its began; how long after that the commit came is not recorded. When the answer came only the caller
+knows, so there is a step for it only where the caller's measurement is at hand.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from math import isfinite
 from typing import NamedTuple
 
 from paytm_lab.analytics.tables import EVENTS
 from paytm_lab.core.errors import BadInput, Unavailable
 from paytm_lab.core.events import Topic, unwrap
-from paytm_lab.core.ids import payment_id_text
+from paytm_lab.core.ids import admitted_at_us, payment_id_text
 from paytm_lab.core.money import format_rupees
 from paytm_lab.fraud.tables import FEATURES
 from paytm_lab.ledger import queries
@@ -21,6 +27,7 @@ from paytm_lab.ports.wide_store import WideStore
 
 CLIENT, SOURCE, DESTINATION = "client", "source shard", "destination shard"
 RELAY, LOG, CONSUMERS = "outbox relay", "log", "consumers"
+ANSWERED, CREDITED = "answered after", "leg (b), credit"
 _NOTIFIED = (
     "PaymentCompleted",
     "PaymentFailed",
@@ -49,8 +56,12 @@ def steps_of(
     databases: Mapping[int, ShardDatabase],
     log: EventLog,
     wide_store: WideStore,
+    latency_ms: float = float("nan"),
 ) -> tuple[str, list[Step]]:
-    """The payment's status and steps, in order of time; BadInput when no shard knows it."""
+    """The payment's status and steps, in order of time; BadInput when no shard knows it.
+
+    ``latency_ms``: what its caller measured, from asking to the answer; NaN where nobody did.
+    """
     rows = queries.payment_on_all_sides(databases, source_shard, payment_id)
     if not rows:
         raise BadInput(
@@ -58,6 +69,8 @@ def steps_of(
         )
     text = payment_id_text(payment_id)
     steps = _ledger_steps(rows, databases)
+    if isfinite(latency_ms):
+        steps.append(answer(steps, payment_id, latency_ms))
     try:
         steps += _event_steps(text, wide_store, log)
         steps += _fraud_steps(text, wide_store)
@@ -67,53 +80,71 @@ def steps_of(
     return rows[0].status, sorted(steps, key=lambda step: step.at_us)
 
 
+def answer(steps: list[Step], payment_id: bytes, latency_ms: float) -> Step:
+    """The answer that a caller measured. An id is up to a millisecond too early, so the answer is
+    never put before the batch that it tells of.
+    """
+    there = [step for step in steps if step.to == DESTINATION]
+    credited = [step for step in there if CREDITED in step.label]
+    # A refused credit is answered once the money is back; what never crossed, by its only batch.
+    told_of = credited or (steps[-1:] if there else steps[1:2])
+    measured_us = admitted_at_us(payment_id) + round(latency_ms * 1e3)
+    return Step(
+        DESTINATION if credited else SOURCE,
+        CLIENT,
+        f"{ANSWERED} {latency_ms:.2f} ms, as its caller measured it",
+        max([measured_us, *(step.at_us for step in told_of)]),
+    )
+
+
 def _ledger_steps(rows: list[PaymentRow], databases: Mapping[int, ShardDatabase]) -> list[Step]:
     source = rows[0]
     created, updated = queries.payment_times(databases[source.from_shard], source.transaction_id)
     rupees = f"{format_rupees(source.amount)} rupees"
     first = {
-        "COMPLETED": f"debit and credit {rupees}, one commit",
+        "COMPLETED": f"debit and credit {rupees}",
         "HELD": f"hold {rupees}",
         "CANCELLED": f"hold {rupees}",
         "FAILED": f"refused: {source.reason}",
     }.get(source.status, f"debit {rupees}, PENDING")
+    at_source = f"shard {source.from_shard} begins the batch:"
     steps = [
-        Step(CLIENT, SOURCE, f"pay {rupees}: {source.from_user_id} -> {source.to_user_id}", created)
+        Step(
+            CLIENT,
+            SOURCE,
+            f"pay {rupees}: {source.from_user_id} -> {source.to_user_id}",
+            admitted_at_us(source.transaction_id),
+        )
     ]
     if source.role != "source" or (
         len(rows) == 1 and source.status in ("FAILED", "HELD", "CANCELLED")
     ):
-        steps.append(Step(SOURCE, CLIENT, first, created))
+        steps.append(Step(SOURCE, SOURCE, f"{at_source} {first}", created))
         if updated > created:
-            steps.append(Step(SOURCE, CLIENT, f"{source.status} {source.reason}".strip(), updated))
+            ended = f"{source.status} {source.reason}".strip()
+            steps.append(Step(SOURCE, SOURCE, f"{at_source} {ended}", updated))
         return steps
-    steps.append(
-        Step(
-            SOURCE,
-            SOURCE,
-            f"leg (a): debit {rupees}, PENDING, commit on shard {source.from_shard}",
-            created,
-        )
-    )
+    steps.append(Step(SOURCE, SOURCE, f"{at_source} leg (a), debit {rupees}, PENDING", created))
     for row in rows[1:]:
         credited, _ = queries.payment_times(databases[source.to_shard], row.transaction_id)
-        word = f"credit {rupees}" if row.status == "COMPLETED" else f"refusal: {row.reason}"
+        done = row.status == "COMPLETED"
+        word = f"{CREDITED} {rupees}" if done else f"leg (b), refusal: {row.reason}"
         steps.append(
             Step(
-                SOURCE, DESTINATION, f"leg (b): {word}, commit on shard {source.to_shard}", credited
+                SOURCE,
+                DESTINATION,
+                f"shard {source.to_shard} begins the batch: {word}",
+                credited,
             )
         )
-        if row.status == "COMPLETED":
-            steps.append(Step(DESTINATION, CLIENT, "COMPLETED", credited))
     if source.status != "PENDING":
-        steps.append(
-            Step(SOURCE, SOURCE, f"leg (c): {source.status} {source.reason}".strip(), updated)
-        )
+        ended = f"{source.status} {source.reason}".strip()
+        steps.append(Step(SOURCE, SOURCE, f"{at_source} leg (c), {ended}", updated))
     return steps
 
 
 def _event_steps(payment: str, wide_store: WideStore, log: EventLog) -> list[Step]:
-    steps = []
+    found_at = []
     for row in wide_store.partition(EVENTS, (payment,)):
         where = (row["log_topic"], row["log_partition"], row["log_offset"])
         found = log.read(*where, 1)
@@ -122,8 +153,10 @@ def _event_steps(payment: str, wide_store: WideStore, log: EventLog) -> list[Ste
         topic, partition, offset = where
         label = f"{row['type']} at {topic}[{partition}] offset {offset}"
         actor = RELAY if topic == Topic.PAYMENT else CONSUMERS
-        steps.append(Step(actor, LOG, label, at_us, of_fraud=topic == Topic.FRAUD))
-    return steps
+        step = Step(actor, LOG, label, at_us, of_fraud=topic == Topic.FRAUD)
+        found_at.append((at_us, offset, step))
+    # The store has them by type; what was appended at one moment stands in the log's own order.
+    return [step for _, _, step in sorted(found_at, key=lambda found: found[:2])]
 
 
 def _fraud_steps(payment: str, wide_store: WideStore) -> list[Step]:

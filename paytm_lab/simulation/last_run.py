@@ -68,3 +68,17 @@ def load(folder: Path) -> LastRun:
         ) from error
     marks = {int(shard): mark for shard, mark in about["marks"].items()}
     return LastRun(about["figures"], marks, seen)
+
+
+def latency_of(folder: Path, payment_id: str) -> float:
+    """What the caller of a payment of the folder's last run measured, in ms. NaN where that is not
+    known: no run, one that cannot be read, another payment, or a run that repeated payments. A
+    repeat has its original's id, and its wait is not the one that the original's caller felt.
+    """
+    try:
+        found = load(folder)
+    except (BadInput, StorageCorrupt):
+        return float("nan")
+    if found.figures["repeated"]:
+        return float("nan")
+    return found.latency_by_payment.get(payment_id, (0.0, float("nan")))[1]
