@@ -222,6 +222,27 @@ def steps_frame(steps: Iterable[Any]) -> pd.DataFrame:
     return frame.sort_values("at_us", kind="stable", ignore_index=True)
 
 
+def in_flight_max(payments: pd.DataFrame) -> int:
+    """The most payments that waited for their answers at one time; 0 where none was timed. Of a
+    run, which is a closed loop, that is how many it keeps under way.
+    """
+    timed = payments.dropna(subset=["submitted_s", "latency_ms"])
+    submitted_s = np.sort(timed["submitted_s"].to_numpy())
+    answered_s = np.sort((timed["submitted_s"] + timed["latency_ms"] / 1000).to_numpy())
+    # Just as the n-th is submitted, all earlier ones wait but for those that were answered by then.
+    answered_by_then = np.searchsorted(answered_s, submitted_s, side="right")
+    waiting = np.arange(1, len(timed) + 1) - answered_by_then
+    return int(waiting.max(initial=0))
+
+
+def closed_loop(payments: pd.DataFrame) -> str:
+    """What the latencies of a run hold, for the reader who compares them with an offered rate's."""
+    most = in_flight_max(payments)
+    if most < 2:  # alone, a payment waits for no other
+        return "closed loop, 1 in flight" if most else ""
+    return f"closed loop, {most:,} in flight: queueing included"
+
+
 def latency_summary(payments: pd.DataFrame) -> pd.DataFrame:
     """Rows ``same shard``, ``cross shard``, ``all`` of the completed payments: quantiles in ms."""
     done = payments[(payments["status"] == "COMPLETED") & payments["latency_ms"].notna()]

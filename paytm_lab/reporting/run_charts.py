@@ -186,7 +186,7 @@ def cross_shard_cost(payments: pd.DataFrame, *, profile: str = "embedded") -> go
         profile=profile,
         x="percentile",
         y="latency (ms)",
-        note="same run, same offered rate",
+        note=frames.closed_loop(payments),
         layout={"barmode": "group"},
     )
     fig.update_yaxes(rangemode="tozero")

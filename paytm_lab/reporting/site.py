@@ -235,7 +235,11 @@ def _facts(run: RunData) -> str:
         p50, p99 = done["latency_ms"].quantile([0.5, 0.99])
         facts += [
             ("completed", share(len(done), len(payments)), rupees(int(done["amount_paise"].sum()))),
-            ("latency, median", f"{p50:,.1f} ms", f"99 % within {p99:,.1f} ms"),
+            (
+                "latency, median",
+                f"{p50:,.1f} ms",
+                f"99 % within {p99:,.1f} ms; {frames.closed_loop(payments)}",
+            ),
             ("across shards", share(crossing, len(done)), f"{count(crossing)} payments"),
         ]
     if len(run.features):

@@ -149,7 +149,8 @@ def test_a_page_opens_offline_and_every_chart_is_drawn(
 def test_the_first_page_says_what_matters(made: tuple[Report, RunData], browser: Browser) -> None:
     report, run = made
     seen = open_page(browser, report.index, "desk", "dark")
-    for words in ("Passed", "Every paisa is accounted for", run.command, "seed 11", "3,000"):
+    for words in ("Passed", "Every paisa is accounted for", run.command, "seed 11", "3,000",
+                  " in flight: queueing included"):  # fmt: skip
         assert words in seen.text
     titles = " ".join(chart["title"] for chart in seen.charts).replace("<br>", " ")
     for word in ("Throughput", "Latency", "crossing shards", "Shard balance", "Fraud", "Events"):

@@ -185,3 +185,10 @@ def test_labels_of_one_length_keep_their_order() -> None:
         [look.bars(list(range(10)), names, orientation="h")], title="t", profile="p", x="x", y="y"
     )
     assert list(fig.layout.meta["labels"]) == ["ii", "oo", "pp"]
+
+
+def test_the_cost_of_crossing_says_what_kind_of_load_it_was() -> None:
+    payments = samples.payments()
+    subtitle = charts.cross_shard_cost(payments).layout.title.subtitle.text
+    assert f"closed loop, {frames.in_flight_max(payments):,} in flight" in subtitle
+    assert "offered" not in subtitle

@@ -105,3 +105,17 @@ def test_latency_of_untimed_payments_is_left_out() -> None:
     assert table.notna().all().all()
     same, cross = table.loc["same shard"], table.loc["cross shard"]
     assert cross["latency_ms_p50"] > same["latency_ms_p50"]
+
+
+def test_a_closed_loop_is_named_by_what_it_keeps_under_way() -> None:
+    """Three callers, each asking again as soon as it is answered after 10 ms."""
+    at = [
+        turn * 0.010 + 0.0001 * turn + caller * 0.001 for turn in range(50) for caller in range(3)
+    ]
+    payments = samples.payments(n=150).assign(submitted_s=at, latency_ms=10.0)
+    assert frames.in_flight_max(payments) == 3
+    assert frames.in_flight_max(payments.sample(frac=1, random_state=1)) == 3
+    assert frames.closed_loop(payments) == "closed loop, 3 in flight: queueing included"
+    assert frames.closed_loop(payments.iloc[::3]) == "closed loop, 1 in flight"
+    assert frames.closed_loop(payments.assign(latency_ms=float("nan"))) == ""
+    assert frames.in_flight_max(payments.iloc[:0]) == 0
