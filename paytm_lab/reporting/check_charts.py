@@ -10,7 +10,17 @@ import plotly.graph_objects as go
 
 from paytm_lab.core.errors import BadInput
 from paytm_lab.reporting import frames
-from paytm_lab.reporting.look import bars, count, figure, line, log_axis, rupees, sentence, share
+from paytm_lab.reporting.look import (
+    bars,
+    count,
+    figure,
+    line,
+    log_axis,
+    room,
+    rupees,
+    sentence,
+    share,
+)
 from paytm_lab.web.palette import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, RED
 
 _DECISION_LOOK = (("allow", GREEN), ("review", ORANGE), ("block", RED))
@@ -68,7 +78,7 @@ def fraud_scores(
 
 
 def decisions(features: pd.DataFrame, *, profile: str = "embedded") -> go.Figure:
-    """Which rule decided what: bars by rule, coloured by decision, logarithmic."""
+    """Which rule decided what: bars by rule, coloured by decision."""
     title = "Which rule decided"
     if features.empty:
         return sentence("No payment has been scored yet.", title=title, profile=profile)
@@ -92,17 +102,17 @@ def decisions(features: pd.DataFrame, *, profile: str = "embedded") -> go.Figure
         traces,
         title=f"{title}: {count(blocked)} of {count(len(features))} payments were blocked",
         profile=profile,
-        x="payments (logarithmic)",
+        x="payments",
         y="rule",
         height=90 + 60 * len(table),
         layout={"barmode": "group"},
     )
-    log_axis(fig, "x", low=0.7, high=3 * len(features))
+    room(fig, float(table.to_numpy().max()))
     return fig
 
 
 def event_counts(events: pd.DataFrame, *, profile: str = "embedded") -> go.Figure:
-    """Events in the log by type, all 13 types, zeros named; coloured by topic, logarithmic."""
+    """Events in the log by type, all 13 types, zeros named; coloured by topic."""
     title = "Events in the log"
     total = int(events["events"].sum()) if len(events) else 0
     if not total:
@@ -113,7 +123,7 @@ def event_counts(events: pd.DataFrame, *, profile: str = "embedded") -> go.Figur
         part = ordered[ordered["topic"] == topic]
         traces.append(
             bars(
-                part["events"].replace(0, np.nan),
+                part["events"],
                 part["type"],
                 name=str(topic),
                 color=_TOPIC_COLOR.get(str(topic), GREY),
@@ -127,14 +137,14 @@ def event_counts(events: pd.DataFrame, *, profile: str = "embedded") -> go.Figur
         traces,
         title=f"{title}: {count(total)} of {len(events) - len(zero)} types",
         profile=profile,
-        x="events (logarithmic)",
+        x="events",
         y="event type",
         note=f"none seen of: {', '.join(zero)}" if len(zero) else "",
         height=70 + 25 * len(events),
         layout={"barmode": "overlay"},
     )
     fig.update_yaxes(categoryorder="array", categoryarray=ordered["type"], ticks="")
-    log_axis(fig, "x", low=0.5, high=20 * float(events["events"].max()))
+    room(fig, float(events["events"].max()))
     return fig
 
 

@@ -219,3 +219,10 @@ def log_axis(
     update(
         type="log", dtick=1, minor={"dtick": "D2", "showgrid": False}, exponentformat="SI", **bounds
     )
+
+
+def room(fig: go.Figure, largest: float) -> None:
+    """Bars from zero, so that twice the number is twice as long, and room for the labels behind
+    them; a phone's plot is about four labels wide.
+    """
+    fig.update_xaxes(range=[0, 1.35 * largest], nticks=6)

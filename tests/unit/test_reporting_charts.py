@@ -192,3 +192,21 @@ def test_the_cost_of_crossing_says_what_kind_of_load_it_was() -> None:
     subtitle = charts.cross_shard_cost(payments).layout.title.subtitle.text
     assert f"closed loop, {frames.in_flight_max(payments):,} in flight" in subtitle
     assert "offered" not in subtitle
+
+
+@pytest.mark.parametrize("name", ["outcomes", "decisions", "events"])
+def test_a_bar_twice_as_long_is_twice_as_many(name: str) -> None:
+    make, frame = CASES[name]
+    fig = make(frame())
+    assert fig.layout.xaxis.type != "log" and "log" not in fig.layout.xaxis.title.text
+    longest = max(n for bar in fig.data for n in bar.x if n is not None)
+    low, high = fig.layout.xaxis.range or (0, longest)
+    assert low == 0 and high >= longest
+
+
+def test_the_label_of_a_small_bar_stands_beside_it() -> None:
+    payments = samples.payments()
+    (bar,) = charts.outcomes(payments).data
+    placed = dict(zip(bar.x, bar.textposition, strict=True))
+    assert sum(placed) == len(payments)
+    assert placed[min(placed)] == "outside" and placed[max(placed)] == "inside"
