@@ -280,7 +280,8 @@ def capacity(plan: Any, *, profile: str = SIMULATED) -> go.Figure:
         profile=profile,
         x="shards that carry the load",
         y="p99 of latency (ms)",
-        note=f"dashed: the target; line: the plan; sure {100 * plan.sure:.0f} %",
+        note=f"dashed: the target; line: the plan, met in {100 * plan.sure:.0f} % of replications"
+        f" of the model; {plan.error}",
     )
     fig.add_hline(y=plan.setting.p99_ms, line={"color": GREY, "dash": "dash", "width": 1.5})
     fig.add_vline(x=plan.shards, line={"color": BLUE, "width": 1.5})

@@ -41,7 +41,8 @@ _SHARDS_SIMULATED = 24
 class Setting:
     """What a plan supposes. ``cross_shard_share``: None for random pairs, 1 - 1/N. ``hottest``: the
     busiest shard over the mean. ``lose_one``: the target must hold with a shard gone, its users
-    carried by the others.
+    carried by the others. ``compared``: measured over predicted throughput, of loads that the model
+    was held against; where the lab did less than predicted, the plan is for so much more.
     """
 
     target_payments_per_s: float
@@ -50,8 +51,11 @@ class Setting:
     hottest: float = 1.2
     lose_one: bool = True
     level: float = 0.95
+    compared: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
+        for ratio in self.compared:
+            positive("measured over predicted", ratio)
         positive("target_payments_per_s", self.target_payments_per_s)
         positive("p99_ms", self.p99_ms)
         if self.cross_shard_share is not None and not 0 <= self.cross_shard_share <= 1:
@@ -64,6 +68,15 @@ class Setting:
                 f"hottest = {self.hottest!r:.40} cannot be",
                 remedy="Give the busiest shard over the mean: 1 (all alike) or more.",
             )
+
+    @property
+    def safety(self) -> float:
+        """The model's promises over what the lab did, where it was furthest short of them."""
+        return 1 / min((1.0, *self.compared))
+
+    @property
+    def planned_per_s(self) -> float:
+        return self.target_payments_per_s * self.safety
 
     def crossing(self, shards: int) -> float:
         if shards == 1:
@@ -79,9 +92,10 @@ class Setting:
 class Plan:
     """``shards``: the answer. ``utilisation``: of the busiest shard, operations over the most it
     can do (0..1); ``p99_ms`` with its interval; both again with one shard lost. ``headroom``: how
-    much more than the target all shards bear within ``p99_ms`` (0.5: half as much again).
-    ``sure``: share of the replications in which every demand is met. ``tried``: a row for each
-    number of shards that was looked at, for a chart.
+    much more than what was planned for all shards bear within ``p99_ms`` (0.5: half as much again).
+    All of them under ``setting.planned_per_s``: the target, times the safety factor. ``sure``:
+    share of the replications in which every demand is met; they hold the model's noise, not its
+    error. ``tried``: a row for each number of shards that was looked at, for a chart.
     """
 
     setting: Setting
@@ -107,8 +121,27 @@ class Plan:
             lines.append(
                 f"  one lost:  busiest {self.utilisation_one_lost:.0%} busy, p99 {lost} ms"
             )
-        lines.append(f"  met in {self.sure:.0%} of {self.replications} replications")
+        lines.append(
+            f"  met in {self.sure:.0%} of {self.replications} replications, which hold the model's"
+            " noise, not its error"
+        )
+        lines.append(f"  {self.error}")
         return "\n".join(lines)
+
+    @property
+    def error(self) -> str:
+        """How far the model was from the lab, and what the plan makes of it."""
+        setting = self.setting
+        if not setting.compared:
+            return "its error: unknown here, as no load of the lab was held against it"
+        low, high = min(setting.compared), max(setting.compared)
+        seen = f"its error: the lab did {low:.2f} to {high:.2f} of the throughput predicted"
+        if setting.safety == 1:
+            return f"{seen}, never less, so the target itself is planned for"
+        return (
+            f"{seen}, so {setting.planned_per_s:,.0f}/s are planned for, {setting.safety:.2f} times"
+            " the target"
+        )
 
 
 def legs_per_payment(cross_shard_share: float) -> float:
@@ -128,16 +161,21 @@ def plan(
     replications: int = 12,
     shards_max: int = 256,
     seed: int = 7,
+    compared: Sequence[float] = (),
 ) -> Plan:
     """The smallest number of shards whose p99 stays within ``p99_ms`` milliseconds, by the upper
     end of its interval, at ``target_payments_per_s``; also with one shard lost unless told not to.
 
     ``models``: a fit, or a fit and its refits (``capacity.refits``), whose spread then is part of
     every interval. Shards are on hosts of their own. On a single shard nothing crosses, so one may
-    bear what two or three do not. The same seed gives the same plan. Raises
+    bear what two or three do not. ``compared``: measured over predicted throughput under other
+    loads (``experiments.rates``); the plan is then for as much more than the target as the lab was
+    short of the model. The same seed gives the same plan. Raises
     BadInput where no number of shards up to ``shards_max`` will do, and says why.
     """
-    setting = Setting(target_payments_per_s, p99_ms, cross_shard_share, hottest, lose_one, level)
+    setting = Setting(
+        target_payments_per_s, p99_ms, cross_shard_share, hottest, lose_one, level, tuple(compared)
+    )
     several = [models] if isinstance(models, WriterModel) else list(models)
     if not several:
         raise BadInput("no model to plan with", remedy="Fit one: queueing.fitting.fit.")
@@ -205,7 +243,7 @@ class _Search:
     def _within(self, shards: int, per_s: float | None = None) -> bool:
         if shards < 1:
             return False
-        values = self.p99_ms(shards, per_s or self.setting.target_payments_per_s)
+        values = self.p99_ms(shards, per_s or self._target)
         if not all(map(math.isfinite, values)):
             return False
         return interval(values, self.setting.level).high <= self.setting.p99_ms
@@ -245,7 +283,7 @@ class _Search:
 
     @property
     def _target(self) -> float:
-        return self.setting.target_payments_per_s
+        return self.setting.planned_per_s
 
     def plan(self, shards: int) -> Plan:
         """All there is to say about this number, and its neighbours for the chart."""

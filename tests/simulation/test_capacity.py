@@ -12,7 +12,7 @@ import pytest
 from paytm_lab.core.errors import BadInput
 from paytm_lab.simulation import capacity
 from paytm_lab.simulation.capacity import plan
-from paytm_lab.simulation.queueing.experiments import REFERENCE
+from paytm_lab.simulation.queueing.experiments import REFERENCE, rates
 from paytm_lab.simulation.queueing.group_commit import WriterModel, open_loop, places, poisson_times
 
 QUICK: dict[str, Any] = {"replications": 4}
@@ -124,3 +124,34 @@ def test_operations_of_a_payment() -> None:
 def test_what_cannot_be_is_refused(call: Callable[[], Any], said: str) -> None:
     with pytest.raises(BadInput, match=said):
         call()
+
+
+def test_a_plan_is_for_as_much_more_as_the_lab_was_short_of_the_model() -> None:
+    trusting = plan(20_000, 40, REFERENCE, **QUICK)
+    assert "error: unknown" in str(trusting) and "noise, not its error" in str(trusting)
+    short = plan(20_000, 40, REFERENCE, compared=[1.05, 0.5, 0.8], **QUICK)
+    assert "the lab did 0.50 to 1.05 of the throughput predicted" in str(short)
+    assert "40,000/s are planned for, 2.00 times the target" in str(short)
+    twice = plan(40_000, 40, REFERENCE, **QUICK)
+    assert short.shards == twice.shards > trusting.shards
+    assert short.p99_ms == twice.p99_ms and short.headroom == twice.headroom
+    assert short.tried == twice.tried
+
+
+def test_a_lab_faster_than_the_model_makes_no_plan_smaller() -> None:
+    ahead = plan(20_000, 40, REFERENCE, compared=[1.2, 1.05], **QUICK)
+    assert ahead.setting.planned_per_s == 20_000 and "never less" in str(ahead)
+
+
+@pytest.mark.parametrize("ratio", [0.0, -1.0, math.inf, math.nan])
+def test_a_ratio_that_cannot_be_is_refused(ratio: float) -> None:
+    with pytest.raises(BadInput, match="measured over predicted"):
+        plan(20_000, 40, REFERENCE, compared=[1.0, ratio], **QUICK)
+
+
+def test_only_closed_loads_say_how_good_the_model_is() -> None:
+    rows = [
+        {"kind": kind, "measured_payments_per_s": made, "predicted_payments_per_s": 1_000.0}
+        for kind, made in (("open", 1_000.0), ("closed", 660.0), ("closed", 1_050.0))
+    ]
+    assert rates(rows) == [0.66, 1.05]

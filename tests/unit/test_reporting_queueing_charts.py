@@ -76,7 +76,9 @@ def planned(rows: int = 4) -> Any:
         for n in range(1, rows + 1)
     ]  # fmt: skip
     setting = SimpleNamespace(lose_one=True, target_payments_per_s=20_000, p99_ms=40)
-    return SimpleNamespace(tried=tried, setting=setting, shards=4, sure=0.9)
+    return SimpleNamespace(
+        tried=tried, setting=setting, shards=4, sure=0.9, error="its error: unknown"
+    )
 
 
 CASES: dict[str, tuple[Callable[..., go.Figure], Callable[[], Any], Any]] = {

@@ -162,6 +162,17 @@ def compare(load: Load, trial: Trial, model: WriterModel) -> list[dict[str, Any]
     return rows
 
 
+def rates(compared: Sequence[Mapping[str, Any]]) -> list[float]:
+    """Measured over predicted throughput of the closed loads among ``compare``'s rows. An open load
+    that the lab can bear says nothing here: as many come out as go in.
+    """
+    return [
+        row["measured_payments_per_s"] / row["predicted_payments_per_s"]
+        for row in compared
+        if row["kind"] == "closed"
+    ]
+
+
 def payments_per_s(seen: Sequence[Seen]) -> float:
     """Over several turns of the same load."""
     seconds = sum(float(s.answered_s.max() - s.due_s.min()) for s in seen)
