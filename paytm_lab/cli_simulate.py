@@ -57,7 +57,8 @@ def economy(
         str,
         typer.Option(
             metavar="auto|none|N|PATTERN=N,...",
-            help="Rings of each pattern: about 0.3 % of the payments, none, N of each, or as named"
+            help="Rings of each pattern: about 0.3 % of the payments (but at least one ring of"
+            " each, which in a small economy is more), none, N of each, or as named"
             " (account_drain, card_testing, structuring, fan_in, fan_out, cycle,"
             " merchant_collusion, bust_out).",
         ),

@@ -108,6 +108,10 @@ class _Summary:
         return [_line("kind", name, rows[at], paise[at], self.payments)
                 for at, name in enumerate(KINDS)]  # fmt: skip
 
+    @property
+    def frauds(self) -> int:
+        return int(self._rows[1:].sum())
+
     def patterns(self) -> list[dict[str, Any]]:
         rows, paise = self._rows.sum(axis=1), self._paise.sum(axis=1)
         return [
@@ -164,7 +168,9 @@ def economy(common: Common, asked: Asked, out: Path | None, save_target: Path | 
                 "seed": seed, "digest": made.digest(seed), "users": made.users,
                 "merchants": made.merchants, "days": made.days, "payments": summary.payments,
                 "out": None if out is None else str(out), "kinds": summary.kinds(),
-                "patterns": summary.patterns(), "books": checks, "target": made.target.name,
+                "patterns": summary.patterns(),
+                "fraud_share": round(summary.frauds / max(1, summary.payments), 6),
+                "books": checks, "target": made.target.name,
                 "profile": near,
             }
         )  # fmt: skip
@@ -196,6 +202,8 @@ def _show(
     say("")
     if any(row["payments"] for row in summary.patterns()):
         table(summary.patterns(), ("pattern", "rings", "payments", "share", "rupees"))
+        say(f"{summary.frauds} of {summary.payments} payments are fraud:"
+            f" {summary.frauds / summary.payments:.2%}{_why_more(summary, made)}")  # fmt: skip
         say("")
     table(near, ("series", "nrmse", "limit", "state", "worst"))
     say("")
@@ -207,3 +215,11 @@ def _show(
     close = f"all {len(near)} series are near" if not off else f"{off} of {len(near)} are off"
     say(f"money {kept}, {len(checks) - len(failed)} of {len(checks)} checks passed;"
         f" target {made.target.name}: {close}")  # fmt: skip
+
+
+def _why_more(summary: _Summary, made: Economy) -> str:
+    """Where ``auto`` could not keep to its share."""
+    few = made.fraud is None and set(made.rings().values()) == {1}
+    if few and summary.frauds > made.fraud_share * summary.payments:
+        return f", not the {made.fraud_share:.1%} of auto: there is at least one ring of each"
+    return ""

@@ -95,3 +95,16 @@ def test_a_target_is_written_changed_and_given_back(tmp_path: Path, cli: Cli) ->
     assert (done.code, done.json["target"]) == (0, "mine")
     target.write_text("{")
     assert cli(*words, "--target", str(target)).code == 2
+
+
+def test_auto_says_which_share_is_fraud_where_a_ring_of_each_is_more_than_asked(cli: Cli) -> None:
+    done = cli(*WORDS)
+    said = cli(*WORDS, "--json").json
+    frauds = sum(row["payments"] for row in said["patterns"])
+    assert {row["rings"] for row in said["patterns"]} == {1}
+    assert said["fraud_share"] == round(frauds / said["payments"], 6) > 0.003
+    line = next(line for line in done.out.splitlines() if "are fraud" in line)
+    assert line.startswith(f"{frauds} of {said['payments']} payments are fraud: ")
+    assert line.endswith("not the 0.3% of auto: there is at least one ring of each")
+    asked = cli(*WORDS, "--fraud", "1")
+    assert "of auto" not in asked.out and "payments are fraud" in asked.out
