@@ -18,6 +18,8 @@ _BALANCE_BY = {
     "payments": ("payments", "payments sent from the shard", 1),
     "load": ("entries", "ledger entries written (rows)", 1),
 }
+# So few accounts are uneven by chance; so far above the mean is none of many by chance.
+_ACCOUNTS_MIN, _CROWDED = 50, 1.5
 _QUANTILES = 1 - np.logspace(0, -4, 161)  # 0 to 99.99 %, evenly spaced in nines
 
 
@@ -56,12 +58,22 @@ def shard_balance(
         profile=profile,
         x="shard",
         y=label,
-        note="dashed: an even share",
+        note="dashed: an even share" + (_CROWDED_NOTE if _crowded(shards["accounts"]) else ""),
     )
     fig.update_traces(insidetextfont={"color": "#ffffff"})
     fig.add_hline(y=even, line={"color": GREY, "dash": "dash", "width": 1.5})
     fig.update_yaxes(rangemode="tozero")
     return fig
+
+
+_CROWDED_NOTE = (
+    f"; warning: one shard has over {_CROWDED:g} times the mean of accounts. Ids of digits are"
+    " their own hash, so multiples of 4 (or 4,096) meet on one shard: put a letter before such ids"
+)
+
+
+def _crowded(accounts: pd.Series) -> bool:
+    return bool(accounts.sum() >= _ACCOUNTS_MIN and accounts.max() > _CROWDED * accounts.mean())
 
 
 def throughput(

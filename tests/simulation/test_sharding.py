@@ -20,7 +20,7 @@ from paytm_lab.simulation.sharding.locality import (
     locality,
 )
 from paytm_lab.simulation.sharding.moving import Growth, fastest_copy_rows_per_s, grow
-from paytm_lab.simulation.sharding.strategies import compare, growth
+from paytm_lab.simulation.sharding.strategies import compare, growth, strides
 
 SEED = 7
 
@@ -197,3 +197,16 @@ class TestMoving:
     def test_numbers_that_cannot_be(self, wrong: dict[str, float]) -> None:
         with pytest.raises(InvalidSetting, match=next(iter(wrong))):
             replace(self.growth, **wrong)  # type: ignore[arg-type]
+
+
+def test_ids_of_digits_with_a_step_crowd_where_ids_are_taken_as_they_are() -> None:
+    rows = by_name(strides(4_000, 4))
+    assert set(rows) == set(STRATEGIES)
+    for name, row in rows.items():
+        as_they_are = name in ("modulo", "slot_map")
+        assert row["stride"] == 4.0 if as_they_are else row["stride"] < 1.5, name
+        assert row["consecutive"] < 1.5 and row["lettered"] < 1.5, name
+    odd = by_name(strides(4_000, 4, step=3))
+    assert odd["modulo"]["stride"] == odd["slot_map"]["stride"] == 1.0, "3 shares nothing with 4"
+    with pytest.raises(InvalidSetting):
+        strides(10, 4, step=0)

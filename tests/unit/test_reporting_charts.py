@@ -210,3 +210,21 @@ def test_the_label_of_a_small_bar_stands_beside_it() -> None:
     placed = dict(zip(bar.x, bar.textposition, strict=True))
     assert sum(placed) == len(payments)
     assert placed[min(placed)] == "outside" and placed[max(placed)] == "inside"
+
+
+def _note_of_accounts(accounts: list[int], by: str = "accounts") -> str:
+    shards = frames.shards_frame(
+        {"shard": n, "accounts": count, "balance_paise": 9, "payments": 9, "entries": 9}
+        for n, count in enumerate(accounts)
+    )
+    return str(charts.shard_balance(shards, by=by).layout.meta["note"])
+
+
+def test_a_crowded_shard_is_warned_of_with_what_to_do() -> None:
+    for by in ("accounts", "load"):
+        note = _note_of_accounts([50, 0, 0, 0], by)
+        assert "warning" in note and "put a letter before such ids" in note
+    assert "warning" in _note_of_accounts([151, 83, 83, 83])
+    assert "warning" not in _note_of_accounts([150, 84, 83, 83]), "one and a half times is not over"
+    assert "warning" not in _note_of_accounts([49, 0, 0, 0]), "too few to say"
+    assert "warning" not in _note_of_accounts([70])

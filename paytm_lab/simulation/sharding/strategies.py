@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from paytm_lab.core.errors import InvalidSetting
+from paytm_lab.routing.hashing import user_numbers
 from paytm_lab.routing.shard_map import SHARDS_MAX
 from paytm_lab.routing.strategies import STRATEGIES, Strategy, make, sampling_cv
 from paytm_lab.simulation.given import whole
@@ -106,6 +107,34 @@ def growth(
             places = _places(strategy, numbers)
             step = {"strategy": name, "step": f"{before} to {after}", "from": before, "to": after}
             rows.append(step | moved | _balance(places, weights, after))
+    return rows
+
+
+def strides(
+    users: int, shards: int, step: int = 4_096, strategies: Sequence[str] = STRATEGIES
+) -> list[dict[str, Any]]:
+    """The fullest shard over the mean, a row a strategy: for ``users`` ids 1, 2, 3, ...
+    (``consecutive``), for multiples of ``step`` (``stride``), and for those behind a letter, as
+    'u4096' (``lettered``). An id of 1-18 digits is its own hash, which modulo and the slot map take
+    as it is. Raises InvalidSetting.
+    """
+    require(users, shards)
+    whole("step", step, 1, 10**9)
+    counted = np.arange(1, users + 1, dtype=np.uint64)
+    apart = counted * np.uint64(step)
+    ids = {
+        "consecutive": counted,
+        "stride": apart,
+        "lettered": user_numbers([f"u{number}" for number in apart.tolist()]),
+    }
+    rows = []
+    for name in strategies:
+        rule = make(name, shards)
+        found = {
+            kind: float(max_over_mean(np.bincount(_places(rule, numbers), minlength=shards)))
+            for kind, numbers in ids.items()
+        }
+        rows.append({"strategy": name, **found})
     return rows
 
 
