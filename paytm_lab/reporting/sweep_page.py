@@ -144,7 +144,8 @@ def _table(outcomes: Sequence[Outcome], changed: Sequence[str]) -> str:
         state = "passed" if outcome.state == "done" else "failed"
         lines.append(f'<tr>{cells}<td class="state {state}">{outcome.state}</td></tr>')
     return (
-        f'<div class="scroll"><table class="dataframe"><thead><tr>{heads}<th>state</th></tr>'
+        '<div class="scroll" tabindex="0" role="region" aria-label="Every point">'
+        f'<table class="dataframe"><thead><tr>{heads}<th>state</th></tr>'
         f"</thead><tbody>{''.join(lines)}</tbody></table></div>"
     )
 

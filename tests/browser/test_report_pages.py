@@ -19,6 +19,7 @@ from paytm_lab.core.errors import MissingPart
 from paytm_lab.reporting import frames
 from paytm_lab.reporting.export import export_notebook
 from paytm_lab.reporting.first_page import run_data
+from paytm_lab.reporting.page import page as whole_page
 from paytm_lab.reporting.site import Report, RunData, build_report, build_site
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -198,3 +199,33 @@ def test_the_same_notebook_and_run_give_the_same_bytes(
     assert export_notebook(source, tmp_path / "2.html").path.read_bytes() == first
     index = build_site(tmp_path, report.pages, run)
     assert index.read_bytes() == report.index.read_bytes()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("around", ["", "verdict failed"])
+def test_a_table_that_goes_on_has_a_shadow_where_it_does(
+    browser: Browser, tmp_path: Path, scheme: str, around: str
+) -> None:
+    def edges(width: int, scrolled: int) -> list[bytes]:
+        inner = f'<div style="width:{width}px;height:60px"></div>'
+        body = f'<div class="{around}"><div class="scroll">{inner}</div></div>'
+        file = tmp_path / f"{width}.html"
+        file.write_text(whole_page(title="a table", body=body), encoding="utf-8")
+        view = browser.new_page(color_scheme=scheme)  # type: ignore[arg-type]
+        view.goto(file.as_uri())
+        view.evaluate(f"document.querySelector('.scroll').scrollLeft = {scrolled}")
+        box = view.locator(".scroll").bounding_box()
+        assert box is not None
+        places = (box["x"], box["x"] + box["width"] - 8)
+        seen = [
+            view.screenshot(clip={"x": x, "y": box["y"] + 10, "width": 8, "height": 30})
+            for x in places
+        ]
+        view.close()
+        return seen
+
+    left, right = edges(20, 0)
+    assert edges(3_000, 0)[0] == left and edges(3_000, 0)[1] != right
+    middle = edges(3_000, 700)
+    assert middle[0] != left and middle[1] != right
+    assert edges(3_000, 99_999)[0] != left and edges(3_000, 99_999)[1] == right

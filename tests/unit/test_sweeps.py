@@ -217,6 +217,7 @@ def test_the_page_shows_failures_and_stands_alone(tmp_path: Path) -> None:
     assert "2 of 12 failed" in html and "Where &amp; why?" in html
     assert "a &lt;b&gt;cell&lt;/b&gt; raised" in html and "<b>cell</b>" not in html
     assert html.count('<figure class="chart"') == 2
+    assert '<div class="scroll" tabindex="0" role="region" aria-label="Every point">' in html
     body = html[html.index("<body>") : html.index("<script>")]
     assert "http" not in body
     rows = json.loads(files.json.read_text())["rows"]
