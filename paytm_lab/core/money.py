@@ -64,3 +64,9 @@ def format_rupees(amount_paise: int) -> str:
     sign = "-" if amount_paise < 0 else ""
     whole, fraction = divmod(abs(amount_paise), 100)
     return f"{sign}{whole}.{fraction:02d}"
+
+
+def in_words(amount_paise: int) -> str:
+    """Paise -> rupees for people, exact: 314812900 -> '3,148,129.00 rupees'."""
+    whole, _, fraction = format_rupees(abs(amount_paise)).partition(".")
+    return f"{'-' if amount_paise < 0 else ''}{int(whole):,}.{fraction} rupees"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from paytm_lab.core.money import in_words
 from paytm_lab.ledger.audit import AuditReport
 from paytm_lab.ledger.audit.report import EXIT_CODES, Check, checked, verdict_of
 from paytm_lab.ports.event_log import Message
@@ -116,7 +117,7 @@ def test_sums_beyond_64_bits_are_exact(world: LedgerWorld) -> None:
     report = world.audit()
     assert "shard_debits_equal_credits" not in not_passed(report)
     assert report.check("in_transit_matches_pending").state == "failed"
-    assert str(1100 * amount) in str(report.check("in_transit_matches_pending"))
+    assert in_words(1100 * amount) in str(report.check("in_transit_matches_pending"))
 
 
 def test_the_report_as_plain_data(world: LedgerWorld) -> None:
@@ -145,3 +146,22 @@ def test_failed_outweighs_unknown_outweighs_passed() -> None:
     assert verdict_of([passed, unknown]) == "unknown"
     assert verdict_of([passed, unknown, failed]) == "failed"
     assert verdict_of([]) == "unknown"
+
+
+def test_openings_are_counted_apart_and_amounts_are_rupees(world: LedgerWorld) -> None:
+    report = world.audit()
+    openings = sum(
+        count
+        for shard in world.databases
+        for (count,) in world.query(
+            shard, "SELECT COUNT(*) FROM accounts WHERE user_id NOT LIKE 'system:%'"
+        )
+    )
+    payments = report.payments - openings
+    assert payments > 0
+    counted = f"{payments} payments and {openings} openings"
+    assert report.check("states_agree_across_shards").detail == f"both sides of {counted} agree"
+    assert report.check(EVENTS).detail.startswith(f"{counted}, ")
+    funding = report.check("funding_matches_users_and_open").detail
+    assert f"funded {in_words(report.funded_paise)}" in funding
+    assert "paise" not in str(report) and report.to_dict()["funded_paise"] == report.funded_paise

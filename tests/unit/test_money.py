@@ -13,6 +13,7 @@ from paytm_lab.core.errors import InvalidAmount, InvalidCurrency
 from paytm_lab.core.money import (
     AMOUNT_PAISE_MAX,
     format_rupees,
+    in_words,
     parse_rupees,
     require_amount,
     require_currency,
@@ -147,3 +148,10 @@ def test_other_currencies_are_refused(currency: str) -> None:
     assert require_currency("INR") == "INR"
     with pytest.raises(InvalidCurrency):
         require_currency(currency)
+
+
+def test_in_words_is_exact_at_every_size() -> None:
+    assert in_words(314_812_900) == "3,148,129.00 rupees"
+    assert in_words(0) == "0.00 rupees" and in_words(-5) == "-0.05 rupees"
+    assert in_words(-123_456_07) == "-123,456.07 rupees"
+    assert in_words(1100 * (2**53 - 1)) == "99,079,191,802,150,901.00 rupees"

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from sqlalchemy import Connection, select
 
-from paytm_lab.core.ids import payment_id_text
+from paytm_lab.core.ids import FUNDING, payment_id_text
 from paytm_lab.ledger.schema import transactions
 
 ROWS_A_STEP = 5_000
@@ -62,6 +62,7 @@ _COLUMNS = (
 class PaymentColumns(NamedTuple):
     """Rows of ``transactions``. ``shard`` is where a row lies; ``terms`` stands for both users, the
     amount, the receivable and both shards: equal on both sides of a payment (within one process).
+    ``opening``: it pays an account's opening balance.
     """
 
     high: Words
@@ -73,12 +74,13 @@ class PaymentColumns(NamedTuple):
     amount: Ints
     stamp: Ints
     terms: Ints
+    opening: Flags
 
     @classmethod
     def empty(cls) -> PaymentColumns:
         words, ints, codes = _none(np.uint64), _none(np.int64), _none(np.uint8)
-        shards = _none(np.int16)
-        return cls(words, words, shards, shards, codes, codes, ints, ints, ints)
+        shards, flags = _none(np.int16), _none(np.bool_)
+        return cls(words, words, shards, shards, codes, codes, ints, ints, ints, flags)
 
     def take(self, which: Any) -> PaymentColumns:
         """The rows that a mask or an index array selects."""
@@ -161,6 +163,7 @@ def payment_columns(connection: Connection, shard: int) -> PaymentColumns:
                 np.array(amounts, dtype=np.int64),
                 np.array(stamps, dtype=np.int64),
                 np.fromiter(terms, dtype=np.int64, count=len(rows)),
+                np.fromiter(map(FUNDING.__eq__, senders), dtype=np.bool_, count=len(rows)),
             )
         )
     return join_payments(parts)
@@ -220,3 +223,12 @@ def _one_by_one(
             odd.append(event_id)
     columns = event_columns(good)
     return columns._replace(odd=odd)
+
+
+def counted(rows: PaymentColumns, which: Flags | None = None) -> str:
+    """'1,000 payments and 200 openings': opening balances are payments too, one an account."""
+    openings = rows.opening if which is None else rows.opening & which
+    made = len(rows.opening) if which is None else int(np.count_nonzero(which))
+    opened = int(np.count_nonzero(openings))
+    words = f"{made - opened:,} payments"
+    return f"{words} and {opened:,} openings" if opened else words

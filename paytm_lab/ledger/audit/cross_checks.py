@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from paytm_lab.core.money import in_words
 from paytm_lab.ledger.audit.columns import (
     CANCELLED,
     COMPLETED,
@@ -24,6 +25,7 @@ from paytm_lab.ledger.audit.columns import (
     Flags,
     Ints,
     PaymentColumns,
+    counted,
     group_starts,
     join_payments,
     names_of,
@@ -101,7 +103,7 @@ def states_agree_across_shards(shards: Sequence[ShardFacts], payments: Payments)
         "states_agree_across_shards",
         # Where a shard was not read its rows are missing here, which says nothing about them.
         [] if unreadable(shards) else [name for name in names if name not in doubled],
-        f"both sides of {int(payments.settled.sum())} payments agree",
+        f"both sides of {counted(payments.rows, payments.settled)} agree",
         "payments differ between their two shards", unreadable(shards),
     )  # fmt: skip
 
@@ -125,14 +127,15 @@ def in_transit_matches_pending(
         expected = Counter({(-1, -1): sum(expected.values())})
         found = Counter({(-1, -1): sum(found.values())})
     bad = [
-        f"shards {pair[0]} and {pair[1]}: in transit {found[pair]}, pending {expected[pair]} paise"
+        f"shards {pair[0]} and {pair[1]}: in transit {in_words(found[pair])},"
+        f" pending {in_words(expected[pair])}"
         for pair in sorted(expected.keys() | found.keys())
         if expected[pair] != found[pair]
     ]
     when = "" if stamp_us is None else f" as of {stamp_us}"
     return checked(
         "in_transit_matches_pending", [] if unreadable(shards) else bad,
-        f"{sum(found.values())} paise in transit{when}, all of them pending payments",
+        f"{in_words(sum(found.values()))} in transit{when}, all of them pending payments",
         "pairs of shards whose in_transit is not their pending payments", unreadable(shards),
     )  # fmt: skip
 
@@ -140,21 +143,20 @@ def in_transit_matches_pending(
 def funding_matches_users_and_open(shards: Sequence[ShardFacts], payments: Payments) -> Check:
     """Funding entries are the funding payments; users + open payments = funded + receivable."""
     bad = [
-        f"shard-{facts.shard}: funding entries {-facts.funding_now},"
-        f" funding payments {facts.funding_payments} paise"
+        f"shard-{facts.shard}: funding entries {in_words(-facts.funding_now)},"
+        f" funding payments {in_words(facts.funding_payments)}"
         for facts in shards
         if -facts.funding_now != facts.funding_payments
     ]
     missing = unreadable(shards)
     users, opened = users_paise(shards), sum(open_by_pair(shards, payments).values())
     owed, funded = -sum(facts.receivable for facts in shards), funded_paise(shards)
+    held = f"users {in_words(users)} + open {in_words(opened)}"
+    given = f"funded {in_words(funded)} + receivable {in_words(owed)}"
     if not missing and users + opened != funded + owed:
-        bad.append(
-            f"users {users} + open {opened} are not funded {funded} + receivable {owed} paise"
-        )
+        bad.append(f"{held} are not {given}")
     return checked(
-        "funding_matches_users_and_open", bad,
-        f"users {users} + open {opened} = funded {funded} + receivable {owed} paise",
+        "funding_matches_users_and_open", bad, f"{held} = {given}",
         "sums differ", missing,
     )  # fmt: skip
 

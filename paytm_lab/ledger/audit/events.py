@@ -28,6 +28,7 @@ from paytm_lab.ledger.audit.columns import (
     TERMINALS,
     Codes,
     EventColumns,
+    counted,
     event_columns,
     group_starts,
     join_events,
@@ -119,7 +120,8 @@ def one_initiated_one_terminal_event(
     aside = f", {reader.undecodable} undecodable" if reader.undecodable else ""
     return checked(
         NAME, bad,
-        f"{len(seen)} payments, {reader.records} events in the log, {waiting} in outboxes{aside}",
+        f"{counted(payments.rows)}, {reader.records:,} events in the log,"
+        f" {waiting:,} in outboxes{aside}",
         "payments or events that do not belong together",
     )  # fmt: skip
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from paytm_lab.core.errors import StorageCorrupt
+from paytm_lab.core.money import in_words
 from paytm_lab.ledger.audit.facts import ShardFacts, unreadable
 from paytm_lab.ledger.audit.report import FAILED, UNKNOWN, Check, checked
 
@@ -22,14 +23,14 @@ def shards_readable(shards: Sequence[ShardFacts]) -> Check:
 
 def shard_debits_equal_credits(shards: Sequence[ShardFacts]) -> Check:
     bad = [
-        f"shard-{facts.shard}: debits {facts.debits}, credits {facts.credits} paise"
+        f"shard-{facts.shard}: debits {in_words(facts.debits)}, credits {in_words(facts.credits)}"
         for facts in shards
         if facts.debits != facts.credits
     ]
     total = sum(facts.debits for facts in shards)
     return checked(
         "shard_debits_equal_credits", bad,
-        f"{total} paise debited and credited", "shards whose debits are not their credits",
+        f"{in_words(total)} debited and credited", "shards whose debits are not their credits",
         unreadable(shards),
     )  # fmt: skip
 
@@ -75,13 +76,14 @@ def entries_match_payments(shards: Sequence[ShardFacts]) -> Check:
 
 def receivable_matches_debts(shards: Sequence[ShardFacts]) -> Check:
     bad = [
-        f"shard-{facts.shard}: owed {facts.debts_open}, receivable {-facts.receivable_now} paise"
+        f"shard-{facts.shard}: owed {in_words(facts.debts_open)},"
+        f" receivable {in_words(-facts.receivable_now)}"
         for facts in shards
         if facts.debts_open != -facts.receivable_now
     ]
     total = sum(facts.debts_open for facts in shards)
     return checked(
-        "receivable_matches_debts", bad, f"open debts of {total} paise are the receivable",
+        "receivable_matches_debts", bad, f"open debts of {in_words(total)} are the receivable",
         "shards whose receivable is not their open debts", unreadable(shards),
     )  # fmt: skip
 
