@@ -371,6 +371,7 @@ class Lab:
             system.log,
             system.wide,
             self.profile,
+            last_run.latency_of(self.data, payment_id.lower()),
         )
 
     # -- runs -------------------------------------------------------------------------------------
