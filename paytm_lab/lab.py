@@ -364,14 +364,8 @@ class Lab:
 
         raw = parse_payment_id(payment_id)
         system = self.system
-        return trace(
-            raw,
-            system.engine.source_of(raw),
-            system.databases,
-            system.log,
-            system.wide,
-            self.profile,
-        )
+        source = system.engine.source_of(raw)
+        return trace(raw, source, system.databases, system.log, system.wide, self.profile)
 
     # -- runs -------------------------------------------------------------------------------------
 
@@ -417,6 +411,7 @@ class Lab:
             "users": len(openings),
             "submitted": len(posted),
             "answers": posted.answers,
+            "reasons": posted.reasons,
             "not_admitted": posted.not_admitted,
             "repeated": len(posted.repeats),
             "posting_s": posted.seconds,
