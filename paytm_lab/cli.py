@@ -146,14 +146,20 @@ def replay(
 
 @app.command()
 def trace(
-    payment_id: Annotated[str, typer.Argument(help="The id that the payment was answered with.")],
+    payment_id: Annotated[
+        str | None,
+        typer.Argument(
+            help="The id that the payment was answered with; a cross-shard payment of the last run"
+            " when none is named."
+        ),
+    ] = None,
     profile: Profile = None,
     data: Data = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Follow one payment through shards, outbox, log and consumers, with real times."""
-    from paytm_lab.verbs import run as verb
+    from paytm_lab.verbs import trace as verb
 
     with errors_in_words(as_json):
         code = verb.trace(common_of(profile, data, None, None, quiet, as_json), payment_id)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
-from tests.path.command_line import Cli
+from tests.faults.processes import Ledger
+from tests.path.command_line import Cli, Ran
 
 POOR = "from_user,to_user,amount\nasha,ravi,5\nasha,ravi,7\nravi,mira,1000\nmira,asha,99\n"
 
@@ -26,3 +28,67 @@ def test_a_run_says_why_payments_failed(tmp_path: Path, cli: Cli) -> None:
     run = cli(*words, "--data", str(tmp_path / "other"), "--json").json["run"]
     assert run["answers"] == {"COMPLETED": 1, "FAILED": 3}
     assert run["reasons"] == {"FAILED": {"insufficient_funds": 3}}
+
+
+def hints(said: Ran) -> list[list[str]]:
+    """The commands of the line ``next:``, in words, without the program's name."""
+    line = next(line for line in said.err.splitlines() if line.startswith("next: "))
+    commands = [shlex.split(each) for each in line.removeprefix("next: ").split(" | ")]
+    assert {each[0] for each in commands} == {"paytm-lab"}
+    return [each[1:] for each in commands]
+
+
+def test_what_a_run_hints_at_works_on_its_lab(tmp_path: Path, cli: Cli) -> None:
+    data = tmp_path / "a lab"
+    run = cli(*["run", "--users", "30", "--payments", "100", "--seed", "3", "--data"], str(data))
+    commands = hints(run)
+    assert [words[0] for words in commands] == ["trace", "audit", "replay"]
+    for words in commands:
+        assert words[-2:] == ["--data", str(data)]
+        assert cli(*words).code == 0
+    payment = commands[0][1]
+    assert Ledger(data).payments[payment].keys() == {"source", "destination"}
+
+
+# -- trace without an id ---------------------------------------------------------------------------
+
+
+def test_trace_takes_a_cross_shard_payment_of_the_last_run(tmp_path: Path, cli: Cli) -> None:
+    data = str(tmp_path / "lab")
+    seen = set()
+    for seed in ("1", "2"):
+        run = cli("run", "--users", "20", "--payments", "50", "--seed", seed, "--data", data)
+        traced = cli("trace", "--data", data)
+        assert traced.code == 0, traced.err
+        payment = hints(run)[0][1]
+        assert f"a cross-shard payment of the last run: {payment}" in traced.err
+        assert f"payment {payment}: COMPLETED" in traced.out
+        assert "leg (b)" in traced.out
+        as_json = cli("trace", "--data", data, "--json")
+        assert (as_json.json["payment_id"], as_json.err) == (payment, "")
+        seen.add(payment)
+    assert len(seen) == 2, "each time of the last run, not of the first"
+
+
+def test_trace_of_a_run_that_only_repeated(tmp_path: Path, cli: Cli) -> None:
+    file = tmp_path / "f.csv"
+    file.write_text("payment_id,from_user,to_user,amount\n1,4,8,1\n2,4,5,1\n")
+    words = ("run", "--transfers", str(file), "--data", str(tmp_path / "lab"))
+    first, second = cli(*words), cli(*words)
+    assert "2 were posted before" in second.out
+    assert hints(first)[0] == hints(second)[0]
+    assert hints(first)[0][0] == "trace"
+
+
+def test_trace_where_there_is_nothing_to_take(tmp_path: Path, cli: Cli) -> None:
+    data = tmp_path / "lab"
+    run = cli(*f"run --shards 1 --users 10 --payments 20 --data {data}".split())
+    assert [words[0] for words in hints(run)] == ["audit", "replay"]
+    none = cli("trace", "--data", str(data))
+    assert none.code == 2
+    assert "the last run made no cross-shard payment" in none.err
+    (data / "last_run.npz").unlink()
+    never = cli("trace", "--data", str(data))
+    assert never.code == 2
+    assert "no run was made in this lab" in never.err
+    assert "Name a payment's id" in never.err
