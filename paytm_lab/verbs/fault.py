@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import secrets
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -53,7 +54,7 @@ def fault(common: Common, target: str | None, kind: str | None, seconds: float) 
         with tempfile.TemporaryDirectory(prefix="paytm_lab-fault-") as folder:
             own = replace(common, data=Path(folder))
             try:
-                return _on(own, found, target, seconds)
+                return _on(own, found, target, seconds, temporary=True)
             finally:
                 _remove(own)
     return _on(common, found, target, seconds)
@@ -90,14 +91,17 @@ def _list(common: Common, target: str | None) -> int:
     return 0
 
 
-def _on(common: Common, found: faults.FaultKind, target: str, seconds: float) -> int:
+def _on(
+    common: Common, found: faults.FaultKind, target: str, seconds: float, temporary: bool = False
+) -> int:
     settings = common.settings()
     seed = secrets.randbelow(2**32) if settings.seed is None else settings.seed
     common = replace(common, seed=seed)
     on_server = found.signal if settings.profile == "servers" else ""
+    on_it = "" if temporary else "".join(f" {shlex.quote(word)}" for word in common.on_data())
     words = (
         f"seed {common.seed}; to repeat: paytm-lab fault {target} {found.kind}"
-        f" --seconds {seconds:g} --seed {common.seed}{on_profile(settings.profile)}\n"
+        f" --seconds {seconds:g} --seed {common.seed}{on_it}{on_profile(settings.profile)}\n"
         f"{target} {found.kind}: {found.sight}.\nheals: {found.heals}."
     )
     if found.target == "process":

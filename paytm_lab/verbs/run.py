@@ -19,6 +19,8 @@ from paytm_lab.verbs.common import Common, Source, inherited_fd, on_profile, ope
 from paytm_lab.verbs.ending import told_to_end
 from paytm_lab.verbs.trace import crossing_of_last_run
 
+IN_FLIGHT = 1024  # where nothing else is said
+
 
 def run(
     common: Common,
@@ -36,14 +38,21 @@ def run(
     options: dict[str, Any] = {"deterministic": deterministic, "fraud_gate": fraud_gate}
     acks = _Acks(inherited_fd(ack_fd))
     options |= _crash_options(crash_at, lambda: acks.sent)
+    given = []
     if not relay:
         options["relay"] = False
+        given.append("--no-relay")
     if not consumers:
         options["consumers"] = ()
+        given.append("--no-consumers")
+    if not deterministic:  # where these are said in any case
+        given += [] if in_flight == IN_FLIGHT else ["--in-flight", str(in_flight)]
+        given += [] if fraud_gate is None else ["--fraud-gate", fraud_gate]
+    given += common.on_data()
     source.check()
     with opened(common, **options) as lab:
         result = run_source(
-            lab, source, common, "run", in_flight=in_flight, drain=relay and consumers,
+            lab, source, common, "run", given, in_flight=in_flight, drain=relay and consumers,
             ack=None if ack_fd is None else acks.send,
         )  # fmt: skip
         report = lab.audit("quiescent" if relay and consumers else "live")
@@ -59,7 +68,7 @@ def run(
         if state:
             say(f"hash of all events and balances: {state}")
         print_audit(report, common.quiet)
-        on_it = "" if common.data is None else f" --data {shlex.quote(str(common.data))}"
+        on_it = "".join(f" {shlex.quote(word)}" for word in common.on_data())
         on_it += on_profile(lab.profile)
         verbs = [*([f"trace {to_trace}"] if to_trace else []), "audit", "replay"]
         hints = " | ".join(f"paytm-lab {verb}{on_it}" for verb in verbs)

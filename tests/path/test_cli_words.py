@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from pathlib import Path
 
@@ -92,3 +93,60 @@ def test_trace_where_there_is_nothing_to_take(tmp_path: Path, cli: Cli) -> None:
     assert never.code == 2
     assert "no run was made in this lab" in never.err
     assert "Name a payment's id" in never.err
+
+
+# -- to repeat -------------------------------------------------------------------------------------
+
+
+def repeating(said: Ran) -> list[str]:
+    """The command after ``to repeat:``, without the program's name."""
+    line = next(line for line in said.err.splitlines() if "to repeat: " in line)
+    return shlex.split(line.split("to repeat: paytm-lab ")[1])
+
+
+def test_a_run_is_repeated_with_the_options_it_was_given(tmp_path: Path, cli: Cli) -> None:
+    data = str(tmp_path / "a lab")
+    options = ["--in-flight", "1", "--shards", "3", "--fraud-gate", "before", "--no-consumers"]
+    first = cli("run", "--users", "20", "--payments", "60", *options, "--data", data)
+    words = repeating(first)
+    assert " ".join(options[:2]) in " ".join(words)
+    assert words[-2:] == ["--data", data]
+    assert {"3", "before", "--no-consumers"} <= set(words)
+    assert "repeat it in a new folder (another --data)" in first.err
+    words[-1] = str(tmp_path / "new")
+    again = cli(*words)
+    assert Ledger(tmp_path / "new").balances == Ledger(tmp_path / "a lab").balances
+    assert repeating(again)[:-1] == words[:-1], "it says itself again"
+
+
+def test_a_folder_that_was_used_is_said_to_have_other_balances(tmp_path: Path, cli: Cli) -> None:
+    data = str(tmp_path / "lab")
+    words = ("run", "--users", "20", "--payments", "20", "--data", data)
+    assert "used before" not in cli(*words, "--shards", "2").err
+    second = cli(*words)
+    assert "this folder was used before and its users keep their balances" in second.err
+    said = repeating(second)
+    assert said[said.index("--shards") + 1] == "2", "a new folder would get 4"
+
+
+def test_what_writes_a_file_names_it_to_repeat(tmp_path: Path, cli: Cli) -> None:
+    out = str(tmp_path / "a file.csv")
+    paper = cli("simulate", "--users", "20", "--payments", "50", "--out", out)
+    assert repeating(paper)[-2:] == ["--out", out]
+    economy = cli("simulate", "economy", "--users", "100", "--days", "1", "--out", out)
+    assert repeating(economy)[-2:] == ["--out", out]
+
+
+def test_a_report_is_repeated_to_its_place_and_never_from_inside_it(
+    tmp_path: Path, cli: Cli
+) -> None:
+    out, notebooks = tmp_path / "a report", tmp_path / "notebooks"
+    notebooks.mkdir()
+    empty = {"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+    (notebooks / "99_empty.ipynb").write_text(json.dumps(empty))  # none of those it would execute
+    words = ["report", "--users", "20", "--payments", "40", "--notebooks", str(notebooks)]
+    said = repeating(cli(*words, "--out", str(out)))
+    assert said[-4:] == ["--notebooks", str(notebooks), "--out", str(out)]
+    assert "--data" not in said, "its own lab is made anew"
+    kept = repeating(cli(*words, "--out", str(out), "--data", str(tmp_path / "lab")))
+    assert kept[-2:] == ["--data", str(tmp_path / "lab")]
