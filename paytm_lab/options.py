@@ -35,7 +35,11 @@ Seed = Annotated[
     int | None, typer.Option(help="Seed of everything random; drawn and printed when not given.")
 ]
 Shards = Annotated[
-    int | None, typer.Option(help="Shards of a new lab (default 4); an existing one keeps its own.")
+    int | None,
+    typer.Option(
+        help="Shards of a new lab. An existing one keeps its number: another one is refused.",
+        show_default="4",
+    ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Results only: no progress, no hints.")]
 Json = Annotated[bool, typer.Option("--json", help="The result as one JSON line.")]

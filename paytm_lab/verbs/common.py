@@ -13,7 +13,7 @@ from typing import Any
 
 from paytm_lab import preflight
 from paytm_lab.config import Settings
-from paytm_lab.core.errors import BadInput
+from paytm_lab.core.errors import BadInput, InvalidSetting
 from paytm_lab.core.money import format_rupees, parse_rupees, require_amount
 from paytm_lab.lab import Lab
 from paytm_lab.ledger import queries
@@ -126,10 +126,17 @@ def opened(common: Common, existing: bool = False, **options: Any) -> Iterator[L
     settings = common.settings()
     preflight.require(settings)
     collect_less()
-    if existing and stored_shards(settings) is None:
+    asked = common.shards
+    stored = stored_shards(settings) if existing or asked is not None else None
+    if existing and stored is None:
         raise BadInput(
             f"there is no lab in {settings.data_dir}",
             remedy="Name its folder with --data, or make one with paytm-lab run.",
+        )
+    if asked is not None and stored not in (None, asked):
+        raise InvalidSetting(
+            f"--shards {asked} does not fit: the lab in {settings.data_dir} has {stored} shards",
+            remedy="Leave out --shards, or make a new lab: give another folder by --data.",
         )
     with Lab(
         settings.profile,

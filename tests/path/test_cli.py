@@ -116,7 +116,7 @@ BAD_USAGE = [
     ("run --in-flight 0", "in-flight"),
     ("run --seed -1", "seed=-1"),
     ("run --shards 65", "shards=65"),
-    ("run --shards 3", "has 4 shards, the setting says 3"),
+    ("run --shards 3", "--shards 3 does not fit: the lab in"),
     ("run --profile server", "profile='server'"),
     ("run --fraud-gate maybe", "fraud_gate='maybe'"),
     ("run --map from=a", "--transfers"),

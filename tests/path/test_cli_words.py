@@ -150,3 +150,19 @@ def test_a_report_is_repeated_to_its_place_and_never_from_inside_it(
     assert "--data" not in said, "its own lab is made anew"
     kept = repeating(cli(*words, "--out", str(out), "--data", str(tmp_path / "lab")))
     assert kept[-2:] == ["--data", str(tmp_path / "lab")]
+
+
+# -- settings --------------------------------------------------------------------------------------
+
+
+def test_another_number_of_shards_is_refused_in_the_words_that_were_typed(
+    tmp_path: Path, cli: Cli
+) -> None:
+    data = str(tmp_path / "lab")
+    run = ("run", "--users", "5", "--payments", "5", "--data", data)
+    assert cli(*run, "--shards", "2").code == 0
+    other = cli(*run, "--shards", "3")
+    assert other.code == 2
+    assert f"--shards 3 does not fit: the lab in {data} has 2 shards." in other.err
+    assert "Leave out --shards" in other.err
+    assert cli(*run, "--shards", "2").code == cli(*run).code == 0
