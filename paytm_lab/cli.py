@@ -30,6 +30,7 @@ from paytm_lab.options import (
     Users,
     Zipf,
     common_of,
+    refuse_workload,
     source_of,
 )
 from paytm_lab.terminal import errors_in_words
@@ -53,6 +54,7 @@ app = typer.Typer(
 
 @app.command()
 def run(
+    context: typer.Context,
     users: Users = 10_000,
     payments: Payments = 50_000,
     zipf_s: Zipf = 0.99,
@@ -100,6 +102,7 @@ def run(
     from paytm_lab.verbs import run as verb
 
     with errors_in_words(as_json):
+        refuse_workload(context, transfers)
         common = common_of(profile, data, seed, shards, quiet, as_json)
         source = source_of(
             users, payments, zipf_s, cross_shard_share, transfers, mapping, opening_balance

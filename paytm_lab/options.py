@@ -119,3 +119,28 @@ def source_of(
             "--map and --opening-balance go with --transfers", remedy="Name the file too."
         )
     return Source(users, payments, zipf_s, share, transfers, mapping, opening)
+
+
+def refuse(context: typer.Context, names: tuple[str, ...], why: str) -> None:
+    """InvalidSetting where one of these options stands on the command line: it would do nothing."""
+    from paytm_lab.core.errors import InvalidSetting
+
+    given = {
+        parameter.opts[-1]
+        for parameter in context.command.params
+        if parameter.name in names and _was_typed(context, parameter.name)
+    }
+    if given:
+        raise InvalidSetting(f"{', '.join(sorted(given))} {why}", remedy="See --help.")
+
+
+def refuse_workload(context: typer.Context, transfers: str | None) -> None:
+    """Beside a file nothing of a generated workload: the file says who pays how often."""
+    if transfers is not None:
+        names = ("users", "payments", "zipf_s", "cross_shard_share")
+        refuse(context, names, f"does not go with --transfers {transfers}")
+
+
+def _was_typed(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"

@@ -6,6 +6,8 @@ import json
 import shlex
 from pathlib import Path
 
+import pytest
+
 from tests.faults.processes import Ledger
 from tests.path.command_line import Cli, Ran
 
@@ -166,3 +168,20 @@ def test_another_number_of_shards_is_refused_in_the_words_that_were_typed(
     assert f"--shards 3 does not fit: the lab in {data} has 2 shards." in other.err
     assert "Leave out --shards" in other.err
     assert cli(*run, "--shards", "2").code == cli(*run).code == 0
+
+
+# -- options that do not go together ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("verb", ["run", "report"])
+@pytest.mark.parametrize(
+    "option", ["--users 10", "--payments 9", "--zipf-s 0", "--cross-shard-share 0.5"]
+)
+def test_a_file_and_a_workload_are_refused_together(
+    verb: str, option: str, tmp_path: Path, cli: Cli
+) -> None:
+    file, data = poor(tmp_path), tmp_path / "lab"
+    done = cli(verb, "--transfers", str(file), *option.split(), "--data", str(data))
+    assert done.code == 2
+    assert f"{option.split()[0]} does not go with --transfers {file}" in done.err
+    assert not data.exists()
