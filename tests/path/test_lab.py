@@ -14,6 +14,7 @@ from paytm_lab import Lab, Workload
 from paytm_lab.core.errors import (
     BadInput,
     InvalidSetting,
+    InvalidUserId,
     OutcomeUnknown,
     ShardUnavailable,
     Unavailable,
@@ -135,6 +136,22 @@ def test_three_lines_in_a_notebook() -> None:
     assert "closed" in lab._repr_html_()
     with pytest.raises(BadInput, match="not open"):
         lab.balances()
+
+
+ASKED_BY_NUMBER: dict[str, Action] = {
+    "create_account": lambda lab: lab.create_account(7, 5),  # type: ignore[arg-type]
+    "transfer from": lambda lab: lab.transfer(7, "2", 5),  # type: ignore[arg-type]
+    "transfer to": lambda lab: lab.transfer("2", 7, 5),  # type: ignore[arg-type]
+    "account": lambda lab: lab.account(7),  # type: ignore[arg-type]
+    "statement": lambda lab: lab.statement(7),  # type: ignore[arg-type]
+    "freeze": lambda lab: lab.freeze(7),  # type: ignore[arg-type]
+}
+
+
+@pytest.mark.parametrize("asked", ASKED_BY_NUMBER)
+def test_a_user_who_is_named_by_a_number_is_refused_in_words(asked: str, lab: Lab) -> None:
+    with pytest.raises(InvalidUserId, match="7 is not a user id: it must be text, not int"):
+        ASKED_BY_NUMBER[asked](lab)
 
 
 def test_a_lab_that_cannot_be_made_leaves_nothing_behind(
