@@ -30,6 +30,7 @@ from paytm_lab.options import (
     Users,
     Zipf,
     common_of,
+    listing,
     refuse_workload,
     source_of,
 )
@@ -215,20 +216,29 @@ def consume(
     raise SystemExit(code)
 
 
-@app.command()
+def _fault_targets() -> list[str]:
+    from paytm_lab.simulation.faults import targets
+
+    return targets()
+
+
+def _fault_kinds() -> list[str]:
+    from paytm_lab.simulation.faults import kinds
+
+    return kinds()
+
+
+def _bench_names() -> list[str]:
+    from paytm_lab.verbs.bench import names
+
+    return names()
+
+
+@app.command(cls=listing(target=_fault_targets, kind=_fault_kinds))
 def fault(
-    target: Annotated[
-        str | None,
-        typer.Argument(
-            help="shard-N, process, relay, consumer-NAME, payment_events, cache, event-log,"
-            " coordination, wide-store."
-        ),
-    ] = None,
+    target: Annotated[str | None, typer.Argument(help="{names}.")] = None,
     kind: Annotated[
-        str | None,
-        typer.Argument(
-            help="down, frozen, gone, slow, lost-commit, crash-after-leg-a, stopped, dead, poison."
-        ),
+        str | None, typer.Argument(help="{names}. Those of a target: paytm-lab fault TARGET.")
     ] = None,
     seconds: Annotated[
         float, typer.Option(min=0.5, max=600, help="How long the fault lasts.")
@@ -252,13 +262,10 @@ def fault(
     raise SystemExit(code)
 
 
-@app.command()
+@app.command(cls=listing(name=_bench_names))
 def bench(
     name: Annotated[
-        str | None,
-        typer.Argument(
-            help="engine, routing, outbox, pipeline, report; the list when none is named."
-        ),
+        str | None, typer.Argument(help="{names}; what each measures when none is named.")
     ] = None,
     quick: Annotated[
         bool,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperArgument, TyperCommand
 
 Profile = Annotated[
     str | None,
@@ -85,6 +87,20 @@ CrashAt = Annotated[str | None, typer.Option(hidden=True, metavar="POINT[:N][@AC
 InFlight = Annotated[
     int, typer.Option(min=1, max=1_000_000, help="Payments that wait for their answer at a time.")
 ]
+
+
+def listing(**names: Callable[[], Iterable[str]]) -> type[TyperCommand]:
+    """A command whose arguments' help says ``{names}``: what there is, asked when help is shown."""
+
+    class Listing(TyperCommand):
+        def format_help(self, ctx: Any, formatter: Any) -> None:
+            for parameter in self.params:
+                if parameter.name in names and isinstance(parameter, TyperArgument):
+                    listed = ", ".join(names[parameter.name]())
+                    parameter.help = (parameter.help or "").replace("{names}", listed)
+            super().format_help(ctx, formatter)
+
+    return Listing
 
 
 def common_of(

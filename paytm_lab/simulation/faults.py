@@ -30,6 +30,9 @@ CRASH_POINTS = {
 }
 
 
+_PATTERNS = {"shard": "shard-N", "consumer": "consumer-NAME"}
+
+
 def crash_at(
     text: str, die: Callable[[], None], acknowledged: Callable[[], int] = lambda: 0
 ) -> tuple[str, Callable[[], None]]:
@@ -183,6 +186,16 @@ FAULTS: tuple[FaultKind, ...] = (
         KILL,
     ),
 )  # fmt: skip
+
+
+def targets() -> list[str]:
+    """What can have a fault, as one writes it: 'shard-N' and 'consumer-NAME' stand for each."""
+    return list(dict.fromkeys(_PATTERNS.get(fault.target, fault.target) for fault in FAULTS))
+
+
+def kinds() -> list[str]:
+    """The names of all faults, each once."""
+    return list(dict.fromkeys(fault.kind for fault in FAULTS))
 
 
 def find(target: str, kind: str) -> FaultKind:

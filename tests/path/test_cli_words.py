@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from pathlib import Path
 
 import pytest
 
+from paytm_lab import benchmarks
+from paytm_lab.simulation.faults import FAULTS
+from paytm_lab.verbs.bench import names
 from tests.faults.processes import Ledger
 from tests.path.command_line import Cli, Ran
 
@@ -185,3 +189,18 @@ def test_a_file_and_a_workload_are_refused_together(
     assert done.code == 2
     assert f"{option.split()[0]} does not go with --transfers {file}" in done.err
     assert not data.exists()
+
+
+# -- lists that the code keeps ---------------------------------------------------------------------
+
+
+def test_help_lists_every_benchmark_and_every_fault(cli: Cli) -> None:
+    shown = " ".join(cli("bench", "--help").out.replace("│", " ").split())
+    assert f"{', '.join(names())}; what each" in shown
+    modules = {path.stem for path in Path(benchmarks.__path__[0]).glob("*.py")}
+    assert set(names()) <= modules
+    shown = " ".join(cli("fault", "--help").out.replace("│", " ").split())
+    words = set(re.split(r"[ ,.]+", shown))
+    for fault in FAULTS:
+        assert fault.kind in words
+    assert {"shard-N", "consumer-NAME", "wide-store", "crash-after-give-back"} <= words
