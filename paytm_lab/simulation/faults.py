@@ -199,11 +199,11 @@ def kinds() -> list[str]:
 
 
 def find(target: str, kind: str) -> FaultKind:
-    """The fault of that name; BadInput that lists the known ones otherwise."""
+    """The fault of that name; BadInput otherwise, which lists those of the target."""
     for fault in FAULTS:
         if fault.kind == kind and _is_of(fault, target):
             return fault
-    raise _no_fault(f"{target} {kind}")
+    raise _no_fault(f"{target} {kind}", [fault for fault in FAULTS if _is_of(fault, target)])
 
 
 def require_target(system: Any, target: str) -> None:
@@ -218,7 +218,7 @@ def faults_of(target: str) -> list[FaultKind]:
     """The faults that ``target`` may have; BadInput where there is none."""
     found = [fault for fault in FAULTS if _is_of(fault, target)]
     if not found:
-        raise _no_fault(target)
+        raise _no_fault(target, [])
     return found
 
 
@@ -226,8 +226,9 @@ def _is_of(fault: FaultKind, target: str) -> bool:
     return target == fault.target or target.startswith(f"{fault.target}-")
 
 
-def _no_fault(words: str) -> BadInput:
+def _no_fault(words: str, of_target: list[FaultKind]) -> BadInput:
+    """``of_target``: those that the target can have; where there are none, all are listed."""
     known = "; ".join(
-        f"{f.target}{'-N' if f.target in ('shard', 'consumer') else ''} {f.kind}" for f in FAULTS
+        f"{_PATTERNS.get(fault.target, fault.target)} {fault.kind}" for fault in of_target or FAULTS
     )
     return BadInput(f"{words} is not a fault", remedy=f"Known: {known}.")

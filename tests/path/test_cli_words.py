@@ -204,3 +204,25 @@ def test_help_lists_every_benchmark_and_every_fault(cli: Cli) -> None:
     for fault in FAULTS:
         assert fault.kind in words
     assert {"shard-N", "consumer-NAME", "wide-store", "crash-after-give-back"} <= words
+
+
+def test_a_fault_that_cannot_be_is_said_before_anything_is_promised(
+    tmp_path: Path, cli: Cli
+) -> None:
+    data = ("--data", str(tmp_path / "lab"))
+    for target in ("shard-9", "shard-x", "consumer-nobody"):
+        done = cli("fault", target, "slow", *data)
+        assert done.code == 2
+        assert f"{target!r} is not a " in done.err
+        assert "to repeat" not in done.err
+        assert "heals" not in done.err
+
+
+def test_a_target_without_that_fault_hears_which_it_can_have(cli: Cli) -> None:
+    shard = cli("fault", "shard-2", "poison")
+    assert shard.code == 2
+    assert "shard-2 poison is not a fault. Known: shard-N down; shard-N frozen" in shard.err
+    assert "shard-N lost-commit-down." in shard.err
+    assert "process" not in shard.err and "payment_events" not in shard.err
+    unknown = cli("fault", "toaster", "down")
+    assert "consumer-NAME dead" in unknown.err and "wide-store gone." in unknown.err
