@@ -29,7 +29,7 @@ from paytm_lab.ledger import queries
 from paytm_lab.ledger.operations import Outcome, PaymentRequest, Result
 from paytm_lab.simulation import faults
 from paytm_lab.stack.faults import server_name
-from paytm_lab.terminal import note, print_audit, print_json, say, table
+from paytm_lab.terminal import entry, note, print_audit, print_json, say, table
 from paytm_lab.verbs.common import Common, on_profile, opened
 from paytm_lab.verbs.ending import told_to_end
 
@@ -73,21 +73,28 @@ def _remove(common: Common) -> None:
 
 def _list(common: Common, target: str | None) -> int:
     """The faults there are, or those of a target."""
-    names = {"shard": "shard-N", "consumer": "consumer-NAME"}
-    rows = [
-        {
-            "target": names.get(fault.target, fault.target),
-            "fault": fault.kind,
-            "on servers": f"{fault.signal} to it" if fault.signal else "the same",
-            "what one sees": fault.sight,
-            "how it heals": fault.heals,
-        }
-        for fault in (faults.FAULTS if target is None else faults.faults_of(target))
-    ]
+    found = faults.FAULTS if target is None else faults.faults_of(target)
     if common.as_json:
-        print_json(rows)
-    else:
-        table(rows)
+        print_json(
+            [
+                {
+                    "target": faults.pattern(fault),
+                    "fault": fault.kind,
+                    "on servers": f"{fault.signal} to it" if fault.signal else "the same",
+                    "what one sees": fault.sight,
+                    "how it heals": fault.heals,
+                }
+                for fault in found
+            ]
+        )
+        return 0
+    for fault in found:
+        on_servers = f"  (on servers: {fault.signal} to it)" if fault.signal else ""
+        entry(
+            f"{faults.pattern(fault)} {fault.kind}{on_servers}",
+            f"sees: {fault.sight}",
+            f"heals: {fault.heals}",
+        )
     return 0
 
 

@@ -8,9 +8,11 @@ import shlex
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from paytm_lab import benchmarks
-from paytm_lab.simulation.faults import FAULTS
+from paytm_lab.simulation.faults import FAULTS, pattern
+from paytm_lab.terminal import entry
 from paytm_lab.verbs.bench import names
 from tests.faults.processes import Ledger
 from tests.path.command_line import Cli, Ran
@@ -226,3 +228,35 @@ def test_a_target_without_that_fault_hears_which_it_can_have(cli: Cli) -> None:
     assert "process" not in shard.err and "payment_events" not in shard.err
     unknown = cli("fault", "toaster", "down")
     assert "consumer-NAME dead" in unknown.err and "wide-store gone." in unknown.err
+
+
+def test_each_fault_is_an_entry_of_three_lines_that_needs_no_table(cli: Cli) -> None:
+    lines = cli("fault").out.splitlines()
+    assert len(lines) == 3 * len(FAULTS)
+    for fault, title, sees, heals in zip(FAULTS, *(lines[n::3] for n in range(3)), strict=True):
+        assert title.split("  ")[0] == f"{pattern(fault)} {fault.kind}"
+        assert ("SIGKILL" in title or "SIGSTOP" in title) == bool(fault.signal)
+        assert sees.strip() == f"sees: {fault.sight}"
+        assert heals.strip() == f"heals: {fault.heals}"
+    assert cli("fault", "shard").out.splitlines()[0].startswith("shard-N down")
+
+
+def test_on_a_terminal_an_entry_folds_between_words(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    screen = Console(width=60, force_terminal=True)
+    monkeypatch.setattr("paytm_lab.terminal._stdout", screen)
+    text = "the consumer sets lost-commit-down aside in payment_events.dead_letter " * 3
+    entry("title", text)
+    title, *lines = capsys.readouterr().out.splitlines()
+    assert title == "title"
+    assert len(lines) > 1 and max(map(len, lines)) <= 60
+    assert [word for line in lines for word in line.split()] == text.split()
+
+
+def test_each_crash_says_what_is_true_of_it() -> None:
+    crashes = {fault.kind: fault for fault in FAULTS if fault.target == "process"}
+    assert len({fault.sight.split("; ", 1)[1] for fault in crashes.values()}) == len(crashes)
+    assert len({fault.heals for fault in crashes.values()}) == len(crashes)
+    in_transit = {kind for kind, fault in crashes.items() if "in transit" in fault.sight}
+    assert in_transit == {"crash-after-leg-a", "crash-after-refusal"}
