@@ -27,6 +27,7 @@ from paytm_lab.core.clock import SimulatedClock
 from paytm_lab.core.errors import AccountExists, BadInput, PaytmLabError, Unavailable
 from paytm_lab.core.ids import parse_payment_id, payment_id_text
 from paytm_lab.core.money import parse_rupees
+from paytm_lab.core.words import plural
 from paytm_lab.fraud.lists import FROZEN
 from paytm_lab.fraud.tables import FEATURES
 from paytm_lab.ledger import as_of, closing, queries
@@ -588,6 +589,13 @@ class Lab:
             )
         return None if self.crashed_at else stepper.step()
 
+    def __repr__(self) -> str:
+        open_ = self._system is not None
+        shards = len(self.system.databases) if open_ else self.settings.shards
+        how = ["open" if open_ else "closed", *(["read-only"] if self.read_only else [])]
+        words = [self.profile, str(self.data), f"{shards} {plural(shards, 'shard')}", *how]
+        return f"<Lab {', '.join(words)}>"
+
     def _repr_html_(self) -> str:
         if self._system is None:
             return f"<p>A closed lab ({self.profile}, seed {self.seed}).</p>"
@@ -596,8 +604,9 @@ class Lab:
             f"<td>{row['entries']}</td></tr>"
             for row in self._shards()
         )
+        shards = len(self.system.databases)
         return (
-            f"<p>A lab: profile {self.profile}, {len(self.system.databases)} shards,"
+            f"<p>A lab: profile {self.profile}, {shards} {plural(shards, 'shard')},"
             f" seed {self.seed}</p>"
             "<table><tr><th>shard</th><th>accounts</th><th>payments</th><th>entries</th></tr>"
             f"{rows}</table>"

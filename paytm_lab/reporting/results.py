@@ -7,6 +7,8 @@ from functools import cached_property
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from paytm_lab.core.words import plural
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -111,7 +113,8 @@ class RunResult:
             f"{n} {status}{self._why(status)}" for status, n in sorted(self.answers.items())
         )
         lines = [
-            f"{self.submitted} payments in {self.posting_s:.1f} s ({self.payments_per_s:,.0f}/s),"
+            f"{self.submitted} {plural(self.submitted, 'payment')} in {self.posting_s:.1f} s"
+            f" ({self.payments_per_s:,.0f}/s),"
             f" drained after {self.drained_s:.1f} s: {answers or 'none answered'}"
         ]
         if self.repeated:

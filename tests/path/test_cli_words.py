@@ -260,3 +260,14 @@ def test_each_crash_says_what_is_true_of_it() -> None:
     assert len({fault.heals for fault in crashes.values()}) == len(crashes)
     in_transit = {kind for kind, fault in crashes.items() if "in transit" in fault.sight}
     assert in_transit == {"crash-after-leg-a", "crash-after-refusal"}
+
+
+def test_one_of_a_thing_is_not_called_many(tmp_path: Path, cli: Cli) -> None:
+    words = ["sweep", "simulate", "-p", "users=20", "-p", "payments=50", "-p", "shards=2"]
+    out = ("--out", str(tmp_path / "out"))
+    first = cli(*words, "--workers", "1", *out)
+    assert first.code == 0, first.err
+    assert "1 point of simulate on 1 process\n" in first.err
+    assert "1 of 1 point was finished before" in cli(*words, *out).err
+    run = cli(*f"run --users 5 --payments 1 --data {tmp_path / 'lab'}".split())
+    assert run.out.startswith("1 payment in ")

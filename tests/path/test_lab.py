@@ -138,6 +138,18 @@ def test_three_lines_in_a_notebook() -> None:
         lab.balances()
 
 
+def test_a_lab_says_what_it_is(tmp_path: Path) -> None:
+    lab = Lab(data=tmp_path / "lab", shards=1)
+    assert repr(lab) == f"<Lab embedded, {tmp_path}/lab, 1 shard, closed>"
+    with lab:
+        assert repr(lab) == f"<Lab embedded, {tmp_path}/lab, 1 shard, open>"
+    assert repr(lab).endswith("closed>")
+    with Lab(data=tmp_path / "lab", read_only=True) as reader:
+        assert repr(reader).endswith("1 shard, open, read-only>")
+    assert "4 shards" in repr(Lab(data=tmp_path / "other"))
+    assert not (tmp_path / "other").exists(), "looking makes nothing"
+
+
 ASKED_BY_NUMBER: dict[str, Action] = {
     "create_account": lambda lab: lab.create_account(7, 5),  # type: ignore[arg-type]
     "transfer from": lambda lab: lab.transfer(7, "2", 5),  # type: ignore[arg-type]
