@@ -112,6 +112,21 @@ def repeating(said: Ran) -> list[str]:
     return shlex.split(line.split("to repeat: paytm-lab ")[1])
 
 
+def test_a_run_says_its_seed_and_how_to_repeat_it(tmp_path: Path, cli: Cli) -> None:
+    words = f"run --users 20 --payments 60 --data {tmp_path / 'lab'}"
+    done = cli(*words.split())
+    assert done.code == 0
+    line = next(line for line in done.err.splitlines() if line.startswith("seed "))
+    command = line.split("to repeat: paytm-lab ")[1]
+    assert f"--seed {line.split()[1].rstrip(';')}" in command
+    assert "money verdict: passed" in done.out
+    assert "next: paytm-lab" in done.err
+    again = cli(*command.split(), "--data", str(tmp_path / "again"), "--json")
+    assert again.code == 0
+    quiet = cli(*words.replace("lab", "quiet").split(), "--quiet")
+    assert quiet.err == ""
+
+
 def test_a_run_is_repeated_with_the_options_it_was_given(tmp_path: Path, cli: Cli) -> None:
     data = str(tmp_path / "a lab")
     options = ["--in-flight", "1", "--shards", "3", "--fraud-gate", "before", "--no-consumers"]
