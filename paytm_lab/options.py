@@ -147,7 +147,9 @@ def refuse(context: typer.Context, names: tuple[str, ...], why: str) -> None:
         if parameter.name in names and _was_typed(context, parameter.name)
     }
     if given:
-        raise InvalidSetting(f"{', '.join(sorted(given))} {why}", remedy="See --help.")
+        raise InvalidSetting(
+            f"{', '.join(sorted(given))} {why}", remedy="Leave it out; see --help."
+        )
 
 
 def refuse_workload(context: typer.Context, transfers: str | None) -> None:
