@@ -30,6 +30,8 @@ from paytm_lab.options import (
     Users,
     Zipf,
     common_of,
+    listing,
+    refuse_workload,
     source_of,
 )
 from paytm_lab.terminal import errors_in_words
@@ -53,6 +55,7 @@ app = typer.Typer(
 
 @app.command()
 def run(
+    context: typer.Context,
     users: Users = 10_000,
     payments: Payments = 50_000,
     zipf_s: Zipf = 0.99,
@@ -100,6 +103,7 @@ def run(
     from paytm_lab.verbs import run as verb
 
     with errors_in_words(as_json):
+        refuse_workload(context, transfers)
         common = common_of(profile, data, seed, shards, quiet, as_json)
         source = source_of(
             users, payments, zipf_s, cross_shard_share, transfers, mapping, opening_balance
@@ -146,14 +150,20 @@ def replay(
 
 @app.command()
 def trace(
-    payment_id: Annotated[str, typer.Argument(help="The id that the payment was answered with.")],
+    payment_id: Annotated[
+        str | None,
+        typer.Argument(
+            help="The id that the payment was answered with; a cross-shard payment of the last run"
+            " when none is named."
+        ),
+    ] = None,
     profile: Profile = None,
     data: Data = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Follow one payment through shards, outbox, log and consumers, with real times."""
-    from paytm_lab.verbs import run as verb
+    from paytm_lab.verbs import trace as verb
 
     with errors_in_words(as_json):
         code = verb.trace(common_of(profile, data, None, None, quiet, as_json), payment_id)
@@ -206,20 +216,29 @@ def consume(
     raise SystemExit(code)
 
 
-@app.command()
+def _fault_targets() -> list[str]:
+    from paytm_lab.simulation.faults import targets
+
+    return targets()
+
+
+def _fault_kinds() -> list[str]:
+    from paytm_lab.simulation.faults import kinds
+
+    return kinds()
+
+
+def _bench_names() -> list[str]:
+    from paytm_lab.verbs.bench import names
+
+    return names()
+
+
+@app.command(cls=listing(target=_fault_targets, kind=_fault_kinds))
 def fault(
-    target: Annotated[
-        str | None,
-        typer.Argument(
-            help="shard-N, process, relay, consumer-NAME, payment_events, cache, event-log,"
-            " coordination, wide-store."
-        ),
-    ] = None,
+    target: Annotated[str | None, typer.Argument(help="{names}.")] = None,
     kind: Annotated[
-        str | None,
-        typer.Argument(
-            help="down, frozen, gone, slow, lost-commit, crash-after-leg-a, stopped, dead, poison."
-        ),
+        str | None, typer.Argument(help="{names}. Those of a target: paytm-lab fault TARGET.")
     ] = None,
     seconds: Annotated[
         float, typer.Option(min=0.5, max=600, help="How long the fault lasts.")
@@ -243,13 +262,10 @@ def fault(
     raise SystemExit(code)
 
 
-@app.command()
+@app.command(cls=listing(name=_bench_names))
 def bench(
     name: Annotated[
-        str | None,
-        typer.Argument(
-            help="engine, routing, outbox, pipeline, report; the list when none is named."
-        ),
+        str | None, typer.Argument(help="{names}; what each measures when none is named.")
     ] = None,
     quick: Annotated[
         bool,

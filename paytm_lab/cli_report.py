@@ -23,6 +23,8 @@ from paytm_lab.options import (
     Users,
     Zipf,
     common_of,
+    refuse,
+    refuse_workload,
     source_of,
 )
 from paytm_lab.terminal import errors_in_words
@@ -101,20 +103,21 @@ def report(
     with errors_in_words(as_json):
         common = common_of(profile, data, seed, shards, quiet, as_json)
         if notebook is not None:
-            _refuse(context, _OF_RUNS, f"does not go with --notebook {notebook}")
+            refuse(context, _OF_RUNS, f"does not go with --notebook {notebook}")
             where = out or Path("build/notebooks")
             code = verb.one_notebook(common, notebook, parameter or [], notebooks, where)
             raise SystemExit(code)
-        _refuse(context, ("parameter",), "goes with --notebook NAME")
+        refuse(context, ("parameter",), "goes with --notebook NAME")
+        refuse_workload(context, transfers)
         source = source_of(
             users, payments, zipf_s, cross_shard_share, transfers, mapping, opening_balance
         )
         what = verb.What(source, every_notebook, notebooks, in_flight)
         if batch is not None:
-            _refuse(context, ("out",), "does not go with --batch DIR")
+            refuse(context, ("out",), "does not go with --batch DIR")
             code = scheduled.batch(common, what, batch, keep)
         else:
-            _refuse(context, ("keep",), "goes with --batch DIR")
+            refuse(context, ("keep",), "goes with --batch DIR")
             code = verb.report(common, what, out or Path("build/report"))
     raise SystemExit(code)
 
@@ -169,21 +172,3 @@ def sweep(
         how = verb.How(out, notebooks, workers, dask, points_max, timeout_s, fresh)
         code = verb.sweep(common, name, parameter or [], how)
     raise SystemExit(code)
-
-
-def _refuse(context: typer.Context, names: tuple[str, ...], why: str) -> None:
-    """InvalidSetting where one of these options stands on the command line: it would do nothing."""
-    from paytm_lab.core.errors import InvalidSetting
-
-    given = {
-        parameter.opts[-1]
-        for parameter in context.command.params
-        if parameter.name in names and _was_typed(context, parameter.name)
-    }
-    if given:
-        raise InvalidSetting(f"{', '.join(sorted(given))} {why}", remedy="See --help.")
-
-
-def _was_typed(context: typer.Context, name: str) -> bool:
-    source = context.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"

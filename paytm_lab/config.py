@@ -313,9 +313,9 @@ def _invalid(
     shown = MASK if field.annotation in (SecretStr, SecretStr | None) else f"{value!r:.80}"
     label = name if source == "argument" else _variable(name)
     return InvalidSetting(
-        f"{label}={shown} cannot be used: {detail['msg']}",
+        f"{label}={shown} cannot be used{_why(detail)}",
         place=source,
-        remedy=f"Give {_expected(field)}. {field.description}",
+        remedy=f"Give {_expected(name, field)}. {field.description}",
     )
 
 
@@ -326,10 +326,22 @@ _KINDS: dict[Any, str] = {
     float: "a number",
     Path: "the path of a folder",
 }
+_SAID_BY_KIND = (
+    "greater_than", "less_than", "int_", "float_", "bool_", "literal_", "finite_", "path_",
+    "string_type",
+)  # fmt: skip
+_UNGIVEN = {"seed": "drawn"}  # what takes the place of a default that is None
 _LIMITS = {"ge": "from", "gt": "above", "le": "to", "lt": "below"}
 
 
-def _expected(field: FieldInfo) -> str:
+def _why(detail: ErrorDetails) -> str:
+    """pydantic's reason, where ``_expected`` does not say as much."""
+    if detail["type"].startswith(_SAID_BY_KIND):
+        return ""
+    return f": {detail['msg'].removeprefix('Value error, ').rstrip('.')}"
+
+
+def _expected(name: str, field: FieldInfo) -> str:
     """What a field takes, in words: 'a whole number from 1 to 64 (default 4)'."""
     annotation: Any = field.annotation
     kind = _KINDS.get(annotation, "a text")
@@ -341,5 +353,7 @@ def _expected(field: FieldInfo) -> str:
         for attribute, word in _LIMITS.items()
         if hasattr(limit, attribute)
     ]
-    default = "" if field.default is PydanticUndefined else f"(default {field.default})"
+    default = f"(default {field.default})"
+    if field.default in (None, "", PydanticUndefined):
+        default = f"(default: {_UNGIVEN[name]})" if name in _UNGIVEN else ""
     return " ".join([kind, *limits, default]).strip()

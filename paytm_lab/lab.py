@@ -27,6 +27,7 @@ from paytm_lab.core.clock import SimulatedClock
 from paytm_lab.core.errors import AccountExists, BadInput, PaytmLabError, Unavailable
 from paytm_lab.core.ids import parse_payment_id, payment_id_text
 from paytm_lab.core.money import parse_rupees
+from paytm_lab.core.words import plural
 from paytm_lab.fraud.lists import FROZEN
 from paytm_lab.fraud.tables import FEATURES
 from paytm_lab.ledger import as_of, closing, queries
@@ -364,15 +365,9 @@ class Lab:
 
         raw = parse_payment_id(payment_id)
         system = self.system
-        return trace(
-            raw,
-            system.engine.source_of(raw),
-            system.databases,
-            system.log,
-            system.wide,
-            self.profile,
-            last_run.latency_of(self.data, payment_id.lower()),
-        )
+        source = system.engine.source_of(raw)
+        seen_ms = last_run.latency_of(self.data, payment_id.lower())
+        return trace(raw, source, system.databases, system.log, system.wide, self.profile, seen_ms)
 
     # -- runs -------------------------------------------------------------------------------------
 
@@ -418,6 +413,7 @@ class Lab:
             "users": len(openings),
             "submitted": len(posted),
             "answers": posted.answers,
+            "reasons": posted.reasons,
             "not_admitted": posted.not_admitted,
             "repeated": len(posted.repeats),
             "posting_s": posted.seconds,
@@ -594,6 +590,13 @@ class Lab:
             )
         return None if self.crashed_at else stepper.step()
 
+    def __repr__(self) -> str:
+        open_ = self._system is not None
+        shards = len(self.system.databases) if open_ else self.settings.shards
+        how = ["open" if open_ else "closed", *(["read-only"] if self.read_only else [])]
+        words = [self.profile, str(self.data), f"{shards} {plural(shards, 'shard')}", *how]
+        return f"<Lab {', '.join(words)}>"
+
     def _repr_html_(self) -> str:
         if self._system is None:
             return f"<p>A closed lab ({self.profile}, seed {self.seed}).</p>"
@@ -602,8 +605,9 @@ class Lab:
             f"<td>{row['entries']}</td></tr>"
             for row in self._shards()
         )
+        shards = len(self.system.databases)
         return (
-            f"<p>A lab: profile {self.profile}, {len(self.system.databases)} shards,"
+            f"<p>A lab: profile {self.profile}, {shards} {plural(shards, 'shard')},"
             f" seed {self.seed}</p>"
             "<table><tr><th>shard</th><th>accounts</th><th>payments</th><th>entries</th></tr>"
             f"{rows}</table>"

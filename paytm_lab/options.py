@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperArgument, TyperCommand
 
 Profile = Annotated[
     str | None,
@@ -35,7 +37,11 @@ Seed = Annotated[
     int | None, typer.Option(help="Seed of everything random; drawn and printed when not given.")
 ]
 Shards = Annotated[
-    int | None, typer.Option(help="Shards of a new lab (default 4); an existing one keeps its own.")
+    int | None,
+    typer.Option(
+        help="Shards of a new lab. An existing one keeps its number: another one is refused.",
+        show_default="4",
+    ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Results only: no progress, no hints.")]
 Json = Annotated[bool, typer.Option("--json", help="The result as one JSON line.")]
@@ -83,6 +89,20 @@ InFlight = Annotated[
 ]
 
 
+def listing(**names: Callable[[], Iterable[str]]) -> type[TyperCommand]:
+    """A command whose arguments' help says ``{names}``: what there is, asked when help is shown."""
+
+    class Listing(TyperCommand):
+        def format_help(self, ctx: Any, formatter: Any) -> None:
+            for parameter in self.params:
+                if parameter.name in names and isinstance(parameter, TyperArgument):
+                    listed = ", ".join(names[parameter.name]())
+                    parameter.help = (parameter.help or "").replace("{names}", listed)
+            super().format_help(ctx, formatter)
+
+    return Listing
+
+
 def common_of(
     profile: str | None,
     data: Path | None,
@@ -115,3 +135,30 @@ def source_of(
             "--map and --opening-balance go with --transfers", remedy="Name the file too."
         )
     return Source(users, payments, zipf_s, share, transfers, mapping, opening)
+
+
+def refuse(context: typer.Context, names: tuple[str, ...], why: str) -> None:
+    """InvalidSetting where one of these options stands on the command line: it would do nothing."""
+    from paytm_lab.core.errors import InvalidSetting
+
+    given = {
+        parameter.opts[-1]
+        for parameter in context.command.params
+        if parameter.name in names and _was_typed(context, parameter.name)
+    }
+    if given:
+        raise InvalidSetting(
+            f"{', '.join(sorted(given))} {why}", remedy="Leave it out; see --help."
+        )
+
+
+def refuse_workload(context: typer.Context, transfers: str | None) -> None:
+    """Beside a file nothing of a generated workload: the file says who pays how often."""
+    if transfers is not None:
+        names = ("users", "payments", "zipf_s", "cross_shard_share")
+        refuse(context, names, f"does not go with --transfers {transfers}")
+
+
+def _was_typed(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -115,6 +116,20 @@ def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = Non
         say(_plain(rows, names))
         return
     _stdout.print(_rich(rows, names))
+
+
+def entry(title: str, *lines: str) -> None:
+    """A line and what belongs to it, set in. A terminal's width is kept by folding between words;
+    elsewhere each is one line.
+    """
+    say(title)
+    width = _stdout.width if _stdout.is_terminal else sys.maxsize
+    for line in lines:
+        folded = textwrap.fill(
+            line, max(20, width), initial_indent=" " * 4, subsequent_indent=" " * 6,
+            break_long_words=False, break_on_hyphens=False,
+        )  # fmt: skip
+        say(folded)
 
 
 def _rich(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Table:

@@ -23,10 +23,20 @@ def in_transit(peer_shard: int) -> str:
     return f"system:in_transit:{peer_shard}"
 
 
+def require_text(user_id: str) -> str:
+    """The same, if it is text; what came in as JSON, or a number of a program, may be anything."""
+    if not isinstance(user_id, str):
+        raise InvalidUserId(
+            f"{user_id!r:.80} is not a user id: it must be text, not {type(user_id).__name__}",
+            remedy=f"Write it in quotes. {_REMEDY}",
+        )
+    return user_id
+
+
 def require_user_id(user_id: str) -> str:
     """The same text, if it is a user id; InvalidUserId otherwise."""
-    is_text = isinstance(user_id, str)  # what came in as JSON may be anything
-    if not is_text or not 1 <= len(user_id) <= USER_ID_LENGTH_MAX:
+    require_text(user_id)
+    if not 1 <= len(user_id) <= USER_ID_LENGTH_MAX:
         raise InvalidUserId(
             f"{user_id!r:.80} is not a user id: its length is wrong", remedy=_REMEDY
         )

@@ -23,7 +23,8 @@ def parse_rupees(text: str) -> int:
     if match is None:
         raise InvalidAmount(
             f"{text!r:.80} is not an amount",
-            remedy="Write rupees as digits with at most two decimals, for example 1250 or 1250.75.",
+            remedy="Write rupees as digits with at most two decimals, for example 1250 or 1250.75,"
+            f" and at most {format_rupees(AMOUNT_PAISE_MAX)}.",
         )
     whole, fraction = match.groups()
     return require_amount(int(whole) * 100 + int((fraction or "0").ljust(2, "0")))

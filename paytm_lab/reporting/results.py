@@ -7,15 +7,17 @@ from functools import cached_property
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from paytm_lab.core.words import plural
+
 if TYPE_CHECKING:
     import pandas as pd
 
 
 class RunResult:
     """One run. ``posting_s``: first post to last answer; ``drained_s``: first post to last consumer
-    done. ``answers``: payments by the status that their callers were answered with;
-    ``not_admitted``: refused before anything was written, by error code. ``command`` repeats the
-    run.
+    done. ``answers``: payments by the status that their callers were answered with; ``reasons``:
+    by status, how many for which reason; ``not_admitted``: refused before anything was written, by
+    error code. ``command`` repeats the run.
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class RunResult:
         read_shards: Callable[[], list[dict[str, Any]]],
         read_features: Callable[[], list[dict[str, Any]]],
         read_events: Callable[[], Mapping[str, int]],
+        reasons: Mapping[str, Mapping[str, int]] | None = None,
         notes: Mapping[str, str] | None = None,
     ) -> None:
         self.profile = profile
@@ -43,6 +46,7 @@ class RunResult:
         self.users = users
         self.submitted = submitted
         self.answers = dict(answers)
+        self.reasons = {status: dict(counts) for status, counts in (reasons or {}).items()}
         self.not_admitted = dict(not_admitted)
         self.repeated = repeated
         self.posting_s = posting_s
@@ -95,6 +99,7 @@ class RunResult:
             "users": self.users,
             "payments": self.submitted,
             "answers": self.answers,
+            "reasons": self.reasons,
             "not_admitted": self.not_admitted,
             "repeated": self.repeated,
             "posting_s": round(self.posting_s, 3),
@@ -104,9 +109,12 @@ class RunResult:
         }
 
     def __str__(self) -> str:
-        answers = ", ".join(f"{n} {status}" for status, n in sorted(self.answers.items()))
+        answers = ", ".join(
+            f"{n} {status}{self._why(status)}" for status, n in sorted(self.answers.items())
+        )
         lines = [
-            f"{self.submitted} payments in {self.posting_s:.1f} s ({self.payments_per_s:,.0f}/s),"
+            f"{self.submitted} {plural(self.submitted, 'payment')} in {self.posting_s:.1f} s"
+            f" ({self.payments_per_s:,.0f}/s),"
             f" drained after {self.drained_s:.1f} s: {answers or 'none answered'}"
         ]
         if self.repeated:
@@ -115,6 +123,10 @@ class RunResult:
             refused = ", ".join(f"{n} {code}" for code, n in sorted(self.not_admitted.items()))
             lines.append(f"refused before anything was written: {refused}")
         return "\n".join(lines)
+
+    def _why(self, status: str) -> str:
+        counts = self.reasons.get(status, {})
+        return f" ({', '.join(f'{reason} {n}' for reason, n in counts.items())})" if counts else ""
 
     def __repr__(self) -> str:
         return f"<RunResult {self}>"

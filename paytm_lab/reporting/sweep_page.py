@@ -10,6 +10,7 @@ from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from paytm_lab.core.words import plural
 from paytm_lab.reporting.grid import varying
 from paytm_lab.reporting.page import chart, page
 from paytm_lab.reporting.recording import shown
@@ -66,7 +67,7 @@ def _body(name: str, title: str, outcomes: Sequence[Outcome], profile: str, comm
         (
             f'<p class="eyebrow">paytm_lab sweep · {escape(name)} · profile {escape(profile)}</p>',
             f"<h1>{escape(title)}</h1>",
-            f"<p>{len(outcomes):,} points over {escape(over)}.</p>",
+            f"<p>{len(outcomes):,} {plural(len(outcomes), 'point')} over {escape(over)}.</p>",
             _failures(failed, changed, len(outcomes)),
             _facts(outcomes, changed),
             _panels(outcomes, profile),

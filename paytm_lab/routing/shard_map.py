@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from paytm_lab.core.errors import BadInput, Conflict, InvalidSetting, MissingPart, StorageCorrupt
-from paytm_lab.core.ids import SLOTS
+from paytm_lab.core.ids import SLOTS, require_text
 from paytm_lab.ports.coordination import Coordination
 from paytm_lab.routing.hashing import slot_of
 
@@ -217,7 +217,7 @@ class _Routes(dict[str, tuple[int, int]]):
         self.users_max = users_max
 
     def __missing__(self, user_id: str) -> tuple[int, int]:
-        place = self.places[slot_of(user_id)]
+        place = self.places[slot_of(require_text(user_id))]
         if len(self) >= self.users_max:
             self.clear()
         self[user_id] = place

@@ -68,6 +68,15 @@ class Posted:
         return Counter(status for status in self.status if status)
 
     @property
+    def reasons(self) -> dict[str, dict[str, int]]:
+        """status -> reason -> payments, of the answers that had a reason."""
+        said = Counter(pair for pair in zip(self.status, self.reason, strict=True) if all(pair))
+        found: dict[str, dict[str, int]] = {}
+        for (status, reason), payments in said.most_common():
+            found.setdefault(status, {})[reason] = payments
+        return found
+
+    @property
     def not_admitted(self) -> Counter[str]:
         """How many payments were refused before anything was written, by error code."""
         return Counter(

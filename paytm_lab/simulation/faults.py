@@ -17,17 +17,71 @@ from paytm_lab.simulation import fault_setters
 from paytm_lab.simulation.fault_setters import SLOW_COMMIT_S, SLOW_CONSUMER_S, Heal
 
 KILL, STOP = "SIGKILL", "SIGSTOP"
-CRASH_POINTS = {
-    "crash-before-commit": "writer:before_commit",
-    "crash-after-commit": "writer:committed",
-    "crash-after-leg-a": "leg_a:committed",
-    "crash-after-leg-b": "leg_b:committed",
-    "crash-after-leg-c": "leg_c:committed",
-    "crash-after-refusal": "leg_b:refused",
-    "crash-after-give-back": "leg_c:given_back",
-    "crash-after-relay-ack": "relay:acked",
-    "crash-after-consumer-handled": "consumer:handled",
-}
+
+
+class _Crash(NamedTuple):
+    """``point``: where the process dies; ``sight``: what is true of what reached the point."""
+
+    kind: str
+    point: str
+    sight: str
+    heals: str
+
+
+_CRASHES = (
+    _Crash(
+        "crash-before-commit", "writer:before_commit",
+        "the shard drops the whole batch, nothing of it happened",
+        "what the batch would have done for a PENDING payment recovery does; a new payment in it"
+        " never was and can be sent again",
+    ),
+    _Crash(
+        "crash-after-commit", "writer:committed",
+        "the whole batch stands, but nobody was told",
+        "recovery completes or gives back what is PENDING; a repeat with the same key answers the"
+        " first outcome",
+    ),
+    _Crash(
+        "crash-after-leg-a", "leg_a:committed",
+        "the sender is debited, the receiver not yet credited: the money is in transit, the payment"
+        " PENDING",
+        "recovery credits the receiver, or gives the money back where that is refused",
+    ),
+    _Crash(
+        "crash-after-leg-b", "leg_b:committed",
+        "the receiver has the money, but the sender's shard still says PENDING",
+        "recovery finds the receiver's row and completes the sender's; nothing is credited twice",
+    ),
+    _Crash(
+        "crash-after-leg-c", "leg_c:committed",
+        "both shards say COMPLETED and the caller had that answer; at most its events still wait in"
+        " the outbox",
+        "nothing is left to do for the payment; the relay goes on with the outbox",
+    ),
+    _Crash(
+        "crash-after-refusal", "leg_b:refused",
+        "the receiver's shard has refused for good and the sender does not have the money back: it"
+        " is in transit",
+        "recovery finds the refusal and gives the money back: FAILED",
+    ),
+    _Crash(
+        "crash-after-give-back", "leg_c:given_back",
+        "the sender has the money back, the payment is FAILED, but nobody was told",
+        "nothing is left to do for the payment; a repeat with the same key answers FAILED",
+    ),
+    _Crash(
+        "crash-after-relay-ack", "relay:acked",
+        "events are in the log and still in the outbox, too; no money is touched",
+        "the relay sends them again, and every consumer counts them once",
+    ),
+    _Crash(
+        "crash-after-consumer-handled", "consumer:handled",
+        "a consumer has handled records and not stored how far it came; no money is touched",
+        "it handles them again, which changes nothing: each counts once",
+    ),
+)  # fmt: skip
+CRASH_POINTS = {crash.kind: crash.point for crash in _CRASHES}
+_PATTERNS = {"shard": "shard-N", "consumer": "consumer-NAME"}
 
 
 def crash_at(
@@ -115,12 +169,12 @@ FAULTS: tuple[FaultKind, ...] = (
     ),
     *(
         FaultKind(
-            "process", kind,
-            f"the process dies at {point}: callers in flight hear nothing, money may be in transit",
-            "opening the lab again recovers: every PENDING payment is completed or given back",
-            fault_setters.crash(point),
+            "process", crash.kind,
+            f"the process dies at {crash.point}, callers in flight hear nothing; {crash.sight}",
+            f"by opening the lab again: {crash.heals}",
+            fault_setters.crash(crash.point),
         )
-        for kind, point in CRASH_POINTS.items()
+        for crash in _CRASHES
     ),
     FaultKind(
         "relay", "stopped",
@@ -185,12 +239,22 @@ FAULTS: tuple[FaultKind, ...] = (
 )  # fmt: skip
 
 
+def targets() -> list[str]:
+    """What can have a fault, as one writes it: 'shard-N' and 'consumer-NAME' stand for each."""
+    return list(dict.fromkeys(map(pattern, FAULTS)))
+
+
+def kinds() -> list[str]:
+    """The names of all faults, each once."""
+    return list(dict.fromkeys(fault.kind for fault in FAULTS))
+
+
 def find(target: str, kind: str) -> FaultKind:
-    """The fault of that name; BadInput that lists the known ones otherwise."""
+    """The fault of that name; BadInput otherwise, which lists those of the target."""
     for fault in FAULTS:
         if fault.kind == kind and _is_of(fault, target):
             return fault
-    raise _no_fault(f"{target} {kind}")
+    raise _no_fault(f"{target} {kind}", [fault for fault in FAULTS if _is_of(fault, target)])
 
 
 def require_target(system: Any, target: str) -> None:
@@ -205,16 +269,20 @@ def faults_of(target: str) -> list[FaultKind]:
     """The faults that ``target`` may have; BadInput where there is none."""
     found = [fault for fault in FAULTS if _is_of(fault, target)]
     if not found:
-        raise _no_fault(target)
+        raise _no_fault(target, [])
     return found
+
+
+def pattern(fault: FaultKind) -> str:
+    """Its target as one writes it: 'shard-N' for any shard."""
+    return _PATTERNS.get(fault.target, fault.target)
 
 
 def _is_of(fault: FaultKind, target: str) -> bool:
     return target == fault.target or target.startswith(f"{fault.target}-")
 
 
-def _no_fault(words: str) -> BadInput:
-    known = "; ".join(
-        f"{f.target}{'-N' if f.target in ('shard', 'consumer') else ''} {f.kind}" for f in FAULTS
-    )
+def _no_fault(words: str, of_target: list[FaultKind]) -> BadInput:
+    """``of_target``: those that the target can have; where there are none, all are listed."""
+    known = "; ".join(f"{pattern(fault)} {fault.kind}" for fault in of_target or FAULTS)
     return BadInput(f"{words} is not a fault", remedy=f"Known: {known}.")

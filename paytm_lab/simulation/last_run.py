@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 from zipfile import BadZipFile
@@ -51,13 +52,31 @@ def save(
 
 def load(folder: Path) -> LastRun:
     """The folder's last run. BadInput: there was none. StorageCorrupt: it cannot be read."""
+    with _opened(folder) as held:
+        about = json.loads(held["about"].tobytes())
+        ids = [payment_id_text(raw.tobytes()) for raw in held["ids"]]
+        times = zip(held["submitted_s"].tolist(), held["latency_ms"].tolist(), strict=True)
+        seen = dict(zip(ids, times, strict=True))
+    return LastRun(about["figures"], _marks(about), seen)
+
+
+def load_ids(folder: Path) -> tuple[list[bytes], dict[int, int]]:
+    """Only the ids of its payments, and its marks; raises as ``load`` does."""
+    with _opened(folder) as held:
+        about = json.loads(held["about"].tobytes())
+        return [raw.tobytes() for raw in held["ids"]], _marks(about)
+
+
+def _marks(about: Mapping[str, Any]) -> dict[int, int]:
+    return {int(shard): mark for shard, mark in about["marks"].items()}
+
+
+@contextmanager
+def _opened(folder: Path) -> Iterator[Any]:
     path = folder / _NAME
     try:
         with np.load(path, allow_pickle=False) as held:
-            about = json.loads(held["about"].tobytes())
-            ids = [payment_id_text(raw.tobytes()) for raw in held["ids"]]
-            times = zip(held["submitted_s"].tolist(), held["latency_ms"].tolist(), strict=True)
-            seen = dict(zip(ids, times, strict=True))
+            yield held
     except FileNotFoundError:
         raise BadInput(
             "no run was made in this lab", place=str(folder), remedy="Run one: paytm-lab run."
@@ -66,8 +85,6 @@ def load(folder: Path) -> LastRun:
         raise StorageCorrupt(
             f"the last run cannot be read: {error}", place=str(path), remedy="Run again."
         ) from error
-    marks = {int(shard): mark for shard, mark in about["marks"].items()}
-    return LastRun(about["figures"], marks, seen)
 
 
 def latency_of(folder: Path, payment_id: str) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,9 +13,10 @@ from typing import Any
 
 from paytm_lab import preflight
 from paytm_lab.config import Settings
-from paytm_lab.core.errors import BadInput
+from paytm_lab.core.errors import BadInput, InvalidSetting
 from paytm_lab.core.money import format_rupees, parse_rupees, require_amount
 from paytm_lab.lab import Lab
+from paytm_lab.ledger import queries
 from paytm_lab.reporting.results import RunResult
 from paytm_lab.simulation.payments import Workload
 from paytm_lab.simulation.transfers_file import TransfersFile, check_header, open_transfers
@@ -39,6 +40,10 @@ class Common:
             profile=self.profile, data_dir=self.data, seed=self.seed, shards=self.shards,
             quiet=self.quiet or None, **more,
         )  # fmt: skip
+
+    def on_data(self) -> list[str]:
+        """The option that names the folder, where it was given."""
+        return [] if self.data is None else ["--data", str(self.data)]
 
     def as_set(self) -> Common:
         """Quiet, too, where the settings say so."""
@@ -121,10 +126,17 @@ def opened(common: Common, existing: bool = False, **options: Any) -> Iterator[L
     settings = common.settings()
     preflight.require(settings)
     collect_less()
-    if existing and stored_shards(settings) is None:
+    asked = common.shards
+    stored = stored_shards(settings) if existing or asked is not None else None
+    if existing and stored is None:
         raise BadInput(
             f"there is no lab in {settings.data_dir}",
             remedy="Name its folder with --data, or make one with paytm-lab run.",
+        )
+    if asked is not None and stored not in (None, asked):
+        raise InvalidSetting(
+            f"--shards {asked} does not fit: the lab in {settings.data_dir} has {stored} shards",
+            remedy="Leave out --shards, or make a new lab: give another folder by --data.",
         )
     with Lab(
         settings.profile,
@@ -139,8 +151,12 @@ def opened(common: Common, existing: bool = False, **options: Any) -> Iterator[L
         yield lab
 
 
-def run_source(lab: Lab, source: Source, common: Common, verb: str, **options: Any) -> RunResult:
-    """Post a workload or a file with progress bars, and say how to repeat it."""
+def run_source(
+    lab: Lab, source: Source, common: Common, verb: str, given: Sequence[str] = (), **options: Any
+) -> RunResult:
+    """Post a workload or a file with progress bars, and say how to repeat it. ``given``: options of
+    the verb that a repetition needs too.
+    """
     if source.transfers is None and source.cross_shard_share is not None:
         source.workload().generate(lab.seed, lab.system.router.map)  # whether it can be had here
     command = f"paytm-lab {verb} {source.options()} --seed {lab.seed}"
@@ -150,12 +166,12 @@ def run_source(lab: Lab, source: Source, common: Common, verb: str, **options: A
             f" --deterministic --shards {lab.settings.shards} --in-flight {options['in_flight']}"
             f" --fraud-gate {lab.settings.fraud_gate}"
         )
-    elif common.shards is not None:
-        command += f" --shards {common.shards}"
-    command += on_profile(lab.profile)
+    elif lab.settings.shards != Settings.model_fields["shards"].default:
+        command += f" --shards {lab.settings.shards}"
+    command += "".join(f" {shlex.quote(word)}" for word in given) + on_profile(lab.profile)
     note(f"seed {lab.seed}; to repeat: {command}", common.quiet)
-    if lab.deterministic:
-        note("the hash repeats where no lab lies yet: give a new folder by --data", common.quiet)
+    if not common.quiet and (how := _where_it_repeats(lab, "--data" in given)):
+        note(how)
     with bars(common.quiet) as progress:
         if source.transfers is None:
             return lab.run(source.workload(), progress=progress, command=command, **options)
@@ -169,6 +185,19 @@ def run_source(lab: Lab, source: Source, common: Common, verb: str, **options: A
                 "opening_rule": file.opening_rule,
             }
             return run
+
+
+def _where_it_repeats(lab: Lab, named: bool) -> str:
+    """What else a repetition needs: users of a folder that was used keep their balances."""
+    other = "another --data" if named else "with --data"
+    if lab.deterministic:
+        return "the hash repeats where no lab lies yet: give a new folder by --data"
+    if any(queries.payment_marks(lab.system.databases.values()).values()):
+        return (
+            "this folder was used before and its users keep their balances: the command repeats"
+            f" itself only in a new folder ({other})"
+        )
+    return f"repeat it in a new folder ({other}): this one has other balances then" if named else ""
 
 
 def on_profile(profile: str) -> str:

@@ -53,14 +53,15 @@ class Asked(NamedTuple):
         made.require_room(seed)
         return made
 
-    def command(self, seed: int) -> str:
+    def command(self, seed: int, out: Path | None) -> str:
         words = ["paytm-lab", "simulate", "economy", "--users", str(self.users)]
         words += ["--days", str(self.days), "--fraud", self.fraud]
         words += [] if self.merchants is None else ["--merchants", str(self.merchants)]
         words += [] if self.threshold == 50_000 else ["--threshold", f"{self.threshold:g}"]
         words += [] if self.target is None else ["--target", str(self.target)]
         words += [] if self.calibrate else ["--no-calibrate"]
-        return shlex.join([*words, "--seed", str(seed)])
+        words += ["--seed", str(seed)]
+        return shlex.join(words if out is None else [*words, "--out", str(out)])
 
 
 def parse_fraud(text: str) -> dict[str, int] | None:
@@ -141,7 +142,7 @@ def economy(common: Common, asked: Asked, out: Path | None, save_target: Path | 
     given = common.settings().seed
     seed = secrets.randbelow(2**32) if given is None else given
     made = asked.economy(seed)
-    note(f"seed {seed}; to repeat: {asked.command(seed)}", common.quiet)
+    note(f"seed {seed}; to repeat: {asked.command(seed, out)}", common.quiet)
     if asked.calibrate:
         made = calibrated(made, seed)
     if save_target is not None:

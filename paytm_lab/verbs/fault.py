@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import secrets
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -28,7 +29,7 @@ from paytm_lab.ledger import queries
 from paytm_lab.ledger.operations import Outcome, PaymentRequest, Result
 from paytm_lab.simulation import faults
 from paytm_lab.stack.faults import server_name
-from paytm_lab.terminal import note, print_audit, print_json, say, table
+from paytm_lab.terminal import entry, note, print_audit, print_json, say, table
 from paytm_lab.verbs.common import Common, on_profile, opened
 from paytm_lab.verbs.ending import told_to_end
 
@@ -53,7 +54,7 @@ def fault(common: Common, target: str | None, kind: str | None, seconds: float) 
         with tempfile.TemporaryDirectory(prefix="paytm_lab-fault-") as folder:
             own = replace(common, data=Path(folder))
             try:
-                return _on(own, found, target, seconds)
+                return _on(own, found, target, seconds, temporary=True)
             finally:
                 _remove(own)
     return _on(common, found, target, seconds)
@@ -72,32 +73,42 @@ def _remove(common: Common) -> None:
 
 def _list(common: Common, target: str | None) -> int:
     """The faults there are, or those of a target."""
-    names = {"shard": "shard-N", "consumer": "consumer-NAME"}
-    rows = [
-        {
-            "target": names.get(fault.target, fault.target),
-            "fault": fault.kind,
-            "on servers": f"{fault.signal} to it" if fault.signal else "the same",
-            "what one sees": fault.sight,
-            "how it heals": fault.heals,
-        }
-        for fault in (faults.FAULTS if target is None else faults.faults_of(target))
-    ]
+    found = faults.FAULTS if target is None else faults.faults_of(target)
     if common.as_json:
-        print_json(rows)
-    else:
-        table(rows)
+        print_json(
+            [
+                {
+                    "target": faults.pattern(fault),
+                    "fault": fault.kind,
+                    "on servers": f"{fault.signal} to it" if fault.signal else "the same",
+                    "what one sees": fault.sight,
+                    "how it heals": fault.heals,
+                }
+                for fault in found
+            ]
+        )
+        return 0
+    for fault in found:
+        on_servers = f"  (on servers: {fault.signal} to it)" if fault.signal else ""
+        entry(
+            f"{faults.pattern(fault)} {fault.kind}{on_servers}",
+            f"sees: {fault.sight}",
+            f"heals: {fault.heals}",
+        )
     return 0
 
 
-def _on(common: Common, found: faults.FaultKind, target: str, seconds: float) -> int:
+def _on(
+    common: Common, found: faults.FaultKind, target: str, seconds: float, temporary: bool = False
+) -> int:
     settings = common.settings()
     seed = secrets.randbelow(2**32) if settings.seed is None else settings.seed
     common = replace(common, seed=seed)
     on_server = found.signal if settings.profile == "servers" else ""
+    on_it = "" if temporary else "".join(f" {shlex.quote(word)}" for word in common.on_data())
     words = (
         f"seed {common.seed}; to repeat: paytm-lab fault {target} {found.kind}"
-        f" --seconds {seconds:g} --seed {common.seed}{on_profile(settings.profile)}\n"
+        f" --seconds {seconds:g} --seed {common.seed}{on_it}{on_profile(settings.profile)}\n"
         f"{target} {found.kind}: {found.sight}.\nheals: {found.heals}."
     )
     if found.target == "process":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import shlex
 from pathlib import Path
 
 from paytm_lab.config import describe
@@ -24,9 +25,10 @@ def simulate(
         require_writable(out)
     given = common.settings().seed
     seed = secrets.randbelow(2**32) if given is None else given
+    on_it = "" if out is None else f" --out {shlex.quote(str(out))}"
     note(
         f"seed {seed}; to repeat: paytm-lab simulate --users {users} --payments {payments}"
-        f" --zipf-s {zipf_s:g} --shards {shards} --seed {seed}",
+        f" --zipf-s {zipf_s:g} --shards {shards} --seed {seed}{on_it}",
         common.quiet,
     )
     with bars(common.quiet) as progress:

@@ -31,6 +31,7 @@ from paytm_lab.verbs.measured import servers_measured
 
 MAIN_NOTEBOOKS = ("00", "01", "02", "03", "04")
 MARK = ".paytm-lab-report"
+IN_FLIGHT, NOTEBOOKS, OUT = 256, Path("notebooks"), Path("build/report")  # where none are given
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +40,8 @@ class What:
 
     source: Source
     every_notebook: bool = False
-    notebooks: Path = Path("notebooks")
-    in_flight: int = 256
+    notebooks: Path = NOTEBOOKS
+    in_flight: int = IN_FLIGHT
 
 
 class Made(NamedTuple):
@@ -58,7 +59,7 @@ class Made(NamedTuple):
 
 def report(common: Common, what: What, out: Path) -> int:
     """Run, audit, execute the notebooks on the run's data, write ``out/index.html``."""
-    made = make_report(common, what, out)
+    made = make_report(common, what, out, given=_given(what, out))
     if common.as_json:
         print_json(made.to_dict())
     else:
@@ -73,12 +74,26 @@ def report(common: Common, what: What, out: Path) -> int:
     return made.audit.exit_code
 
 
+def _given(what: What, out: Path) -> list[str]:
+    """The options that a repetition needs besides those of every run."""
+    words = ["--all"] if what.every_notebook else []
+    words += [] if what.in_flight == IN_FLIGHT else ["--in-flight", str(what.in_flight)]
+    words += [] if what.notebooks == NOTEBOOKS else ["--notebooks", str(what.notebooks)]
+    return words + ([] if out == OUT else ["--out", str(out)])
+
+
 def make_report(
-    common: Common, what: What, out: Path, audited: Callable[[AuditReport], object] = lambda _: None
+    common: Common,
+    what: What,
+    out: Path,
+    audited: Callable[[AuditReport], object] = lambda _: None,
+    given: Sequence[str] = (),
 ) -> Made:
     """Replace the report in ``out``. ``audited`` hears the verdict before the notebooks run; one
-    that fails raises NotebookFailed after the site is written.
+    that fails raises NotebookFailed after the site is written. ``given``: options that a repetition
+    needs.
     """
+    given = [*given, *common.on_data()]
     found = notebooks_in(what.notebooks)
     chosen = [p for p in found if what.every_notebook or p.name[:2] in MAIN_NOTEBOOKS]
     passing = common.data is None
@@ -93,7 +108,7 @@ def make_report(
         _removed_from_servers(settings, passing) as ending,
     ):
         with opened(common) as lab:
-            run = run_source(lab, what.source, common, "report", in_flight=what.in_flight)
+            run = run_source(lab, what.source, common, "report", given, in_flight=what.in_flight)
             verdict = lab.audit()
             ending.removed = ending.removed and verdict.exit_code == 0
             audited(verdict)

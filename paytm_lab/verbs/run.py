@@ -1,4 +1,4 @@
-"""run, audit, replay, trace, relay, consume: a lab used from the command line."""
+"""run, audit, replay, relay, consume: a lab used from the command line."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ from paytm_lab.simulation import faults
 from paytm_lab.terminal import note, print_audit, print_json, say
 from paytm_lab.verbs.common import Common, Source, inherited_fd, on_profile, opened, run_source
 from paytm_lab.verbs.ending import told_to_end
+from paytm_lab.verbs.trace import crossing_of_last_run
+
+IN_FLIGHT = 1024  # where nothing else is said
 
 
 def run(
@@ -35,20 +38,28 @@ def run(
     options: dict[str, Any] = {"deterministic": deterministic, "fraud_gate": fraud_gate}
     acks = _Acks(inherited_fd(ack_fd))
     options |= _crash_options(crash_at, lambda: acks.sent)
+    given = []
     if not relay:
         options["relay"] = False
+        given.append("--no-relay")
     if not consumers:
         options["consumers"] = ()
+        given.append("--no-consumers")
+    if not deterministic:  # where these are said in any case
+        given += [] if in_flight == IN_FLIGHT else ["--in-flight", str(in_flight)]
+        given += [] if fraud_gate is None else ["--fraud-gate", fraud_gate]
+    given += common.on_data()
     source.check()
     with opened(common, **options) as lab:
         result = run_source(
-            lab, source, common, "run", in_flight=in_flight, drain=relay and consumers,
+            lab, source, common, "run", given, in_flight=in_flight, drain=relay and consumers,
             ack=None if ack_fd is None else acks.send,
         )  # fmt: skip
         report = lab.audit("quiescent" if relay and consumers else "live")
         if any(check.detail == MOVED for check in report.checks):
             report = lab.audit("live")  # another process posts here too
         state = lab.state_hash() if deterministic else None
+        to_trace = None if common.quiet else crossing_of_last_run(lab)
     if common.as_json:
         extra = {"state_hash": state} if state else {}
         print_json({"run": result.to_dict() | extra, "audit": report.to_dict()})
@@ -57,14 +68,11 @@ def run(
         if state:
             say(f"hash of all events and balances: {state}")
         print_audit(report, common.quiet)
-        which = on_profile(lab.profile)
-        on_it = "" if common.data is None else f" --data {shlex.quote(str(common.data))}"
-        on_it += which
-        note(
-            f"data: {lab.data}\n"
-            f"next: paytm-lab audit{on_it} | paytm-lab replay{on_it} | paytm-lab report{which}",
-            common.quiet,
-        )
+        on_it = "".join(f" {shlex.quote(word)}" for word in common.on_data())
+        on_it += on_profile(lab.profile)
+        verbs = [*([f"trace {to_trace}"] if to_trace else []), "audit", "replay"]
+        hints = " | ".join(f"paytm-lab {verb}{on_it}" for verb in verbs)
+        note(f"data: {lab.data}\nnext: {hints}", common.quiet)
     return report.exit_code
 
 
@@ -111,16 +119,6 @@ def replay(common: Common) -> int:
     else:
         say(str(report))
     return report.exit_code
-
-
-def trace(common: Common, payment_id: str) -> int:
-    with opened(common, existing=True, read_only=True) as lab:
-        found = lab.trace(payment_id)
-    if common.as_json:
-        print_json(found.to_dict())
-    else:
-        say(str(found))
-    return 0
 
 
 def relay(common: Common, until_drained: bool, crash_at: str | None = None) -> int:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import paytm_lab
 from paytm_lab import preflight
 from paytm_lab.core.errors import InvalidSetting
+from paytm_lab.core.words import plural
 from paytm_lab.reporting import sweep_page
 from paytm_lab.reporting.catalog import find_notebook
 from paytm_lab.reporting.export import headline, read_notebook
@@ -112,10 +113,10 @@ def _run(common: Common, job: _Job, grid: Sequence[Point], out: Path, how: How) 
     at_once = workers
     if how.dask is not None:
         executors, at_once = partial(dask, how.dask, workers, scratch), len(grid)
-    where = f"Dask at {how.dask}" if how.dask else f"{workers} processes"
+    where = f"Dask at {how.dask}" if how.dask else f"{workers} {plural(workers, 'process', 'es')}"
     if job.hint:
         note(job.hint, common.quiet)
-    note(f"{len(grid)} points of {job.name} on {where}", common.quiet)
+    note(f"{len(grid)} {plural(len(grid), 'point')} of {job.name} on {where}", common.quiet)
     try:
         with bars(common.quiet) as progress:
             return run_sweep(
@@ -205,7 +206,9 @@ def _say(job: _Job, outcomes: Sequence[Outcome], files: sweep_page.SweepFiles, q
             say(f"failed: {_changed(outcome, changed)}: {last}")
     kept = sum(outcome.kept for outcome in outcomes)
     if kept:
-        note(f"{kept} of {len(outcomes)} points were finished before", quiet)
+        number = len(outcomes)
+        were = "point was" if number == 1 else "points were"
+        note(f"{kept} of {number} {were} finished before", quiet)
     say(f"sweep: {files.page}")
     note(f"as data: {files.csv}, {files.json}", quiet)
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from paytm_lab.core.errors import BadInput
-from paytm_lab.simulation.faults import FAULTS, SLOW_COMMIT_S
+from paytm_lab.simulation.faults import FAULTS, SLOW_COMMIT_S, pattern
 from paytm_lab.verbs import fault as verb
 from paytm_lab.verbs.common import Common
 
@@ -116,4 +116,6 @@ def test_an_unknown_one_names_the_known(target: str, kind: str | None) -> None:
     with pytest.raises(BadInput) as error:
         verb.fault(Common(quiet=True), target, kind, SECONDS)
     assert error.value.exit_code == 2
-    assert all(fault.kind in error.value.remedy for fault in FAULTS)
+    said = error.value.remedy.removeprefix("Known: ").rstrip(".").split("; ")
+    known = [fault for fault in FAULTS if kind is None or fault.target == "shard"]
+    assert said == [f"{pattern(fault)} {fault.kind}" for fault in known]

@@ -14,6 +14,7 @@ from paytm_lab import Lab, Workload
 from paytm_lab.core.errors import (
     BadInput,
     InvalidSetting,
+    InvalidUserId,
     OutcomeUnknown,
     ShardUnavailable,
     Unavailable,
@@ -135,6 +136,34 @@ def test_three_lines_in_a_notebook() -> None:
     assert "closed" in lab._repr_html_()
     with pytest.raises(BadInput, match="not open"):
         lab.balances()
+
+
+def test_a_lab_says_what_it_is(tmp_path: Path) -> None:
+    lab = Lab(data=tmp_path / "lab", shards=1)
+    assert repr(lab) == f"<Lab embedded, {tmp_path}/lab, 1 shard, closed>"
+    with lab:
+        assert repr(lab) == f"<Lab embedded, {tmp_path}/lab, 1 shard, open>"
+    assert repr(lab).endswith("closed>")
+    with Lab(data=tmp_path / "lab", read_only=True) as reader:
+        assert repr(reader).endswith("1 shard, open, read-only>")
+    assert "4 shards" in repr(Lab(data=tmp_path / "other"))
+    assert not (tmp_path / "other").exists(), "looking makes nothing"
+
+
+ASKED_BY_NUMBER: dict[str, Action] = {
+    "create_account": lambda lab: lab.create_account(7, 5),  # type: ignore[arg-type]
+    "transfer from": lambda lab: lab.transfer(7, "2", 5),  # type: ignore[arg-type]
+    "transfer to": lambda lab: lab.transfer("2", 7, 5),  # type: ignore[arg-type]
+    "account": lambda lab: lab.account(7),  # type: ignore[arg-type]
+    "statement": lambda lab: lab.statement(7),  # type: ignore[arg-type]
+    "freeze": lambda lab: lab.freeze(7),  # type: ignore[arg-type]
+}
+
+
+@pytest.mark.parametrize("asked", ASKED_BY_NUMBER)
+def test_a_user_who_is_named_by_a_number_is_refused_in_words(asked: str, lab: Lab) -> None:
+    with pytest.raises(InvalidUserId, match="7 is not a user id: it must be text, not int"):
+        ASKED_BY_NUMBER[asked](lab)
 
 
 def test_a_lab_that_cannot_be_made_leaves_nothing_behind(

@@ -77,6 +77,7 @@ def test_a_fixed_opening_refuses_who_runs_out_and_keeps_the_sum(tmp_path: Path) 
             run = lab.run(file, in_flight=1)
         assert run.answers == {"COMPLETED": 3, "FAILED": 1}
         assert run.payments.reason.max() == "insufficient_funds"
+        assert run.reasons == lab.last_run().reasons == {"FAILED": {"insufficient_funds": 1}}
         assert lab.balances() == {"asha": 1_000, "ravi": 19_000}
         lab.audit().require_clean()
 

@@ -14,7 +14,7 @@ from paytm_lab import Lab
 from paytm_lab.core.errors import BadInput
 from paytm_lab.reporting import fault_charts
 from paytm_lab.reporting.watching import crash_steps
-from paytm_lab.simulation import fault_load, fault_watch
+from paytm_lab.simulation import fault_load, fault_watch, faults
 from paytm_lab.simulation.fault_load import COMPLETED, NO_ANSWER, PENDING, REFUSED, FaultLoad
 from paytm_lab.simulation.fault_watch import FaultRun, Planned
 
@@ -149,6 +149,7 @@ def test_one_payment_killed_anywhere(kind: str, moving: int, ended: str) -> None
     steps = crash_steps(lab, kind)
     killed = steps[steps["what"] == "killed"].iloc[0]
     assert (killed["in_transit_paise"], steps.attrs["ended"]) == (moving, ended)
+    assert ("in transit" in faults.find("process", kind).sight) == (moving > 0), "as promised"
     last = steps.iloc[-1]
     assert last["in_transit_paise"] == 0
     assert last["receiver_paise"] == (0 if ended == "never written" else 250_00)

@@ -77,7 +77,7 @@ def test_what_is_no_user_id(user_id: str) -> None:
 
 @pytest.mark.parametrize("value", [None, 7, b"a", ["a"]])
 def test_only_text_is_a_user_id(value: object) -> None:
-    with pytest.raises(InvalidUserId):
+    with pytest.raises(InvalidUserId, match=f"must be text, not {type(value).__name__}"):
         require_user_id(value)
 
 

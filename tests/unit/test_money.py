@@ -81,6 +81,7 @@ def test_what_is_no_amount(text: str) -> None:
     with pytest.raises(InvalidAmount) as caught:
         parse_rupees(text)
     assert caught.value.exit_code == 2
+    assert re.search(r"at most (90071992547409\.91|2\^53-1)", str(caught.value)), "the limit"
     assert len(str(caught.value)) < 300, "the error does not repeat a long input"
 
 
