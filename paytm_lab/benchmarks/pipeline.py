@@ -49,11 +49,11 @@ def run(
     last consumer done, ``posted_per_s``, ``drain_ratio`` (that time over the posting time).
     ``sustained``: uniform payments for a minute, never far ahead of the slowest consumer:
     ``payments_per_s`` posted in that minute and ``lag_s``, the time until all was done after it.
-    ``offered``: an open loop of 200 a second; ``decision_ms_p50`` and ``p99`` from the time of the
-    event to the fraud decision about it. Once with all in one process, and once as the services
-    run: the consumers of fraud, analytics and notifications in ``processes`` of their own.
-    ``cpu``: in the sustained minute, by process and the lab's own by thread:
-    ``cpu_ms_per_payment`` and ``cpu_share`` of all that was used.
+    ``cpu``: in that minute, by process and the lab's own by thread: ``cpu_ms_per_payment`` and
+    ``cpu_share`` of all that was used. ``offered``: an open loop of 200 a second;
+    ``decision_ms_p50`` and ``p99`` from the time of the event to the fraud decision about it.
+    ``processes``: 1, all in one process; 4, as the services run: the consumers of fraud, analytics
+    and notifications in processes of their own.
 
     Both labs end in a full audit: IntegrityError when one is not clean.
     """
@@ -70,10 +70,14 @@ def run(
         lab.audit().require_clean()
     with open_lab(data=data_dir / "uniform", seed=SEED, consumers=HERE) as lab, ExitStack() as all_:
         words = ["--profile", lab.profile, "--data", str(data_dir / "uniform"), "--quiet"]
+        pids = dict(server_pids)
         for group in ELSEWHERE:
-            all_.enter_context(children.running(["consume", group, *words], {}))
+            process = all_.enter_context(children.running(["consume", group, *words], {}))
+            pids[f"lab: consume {group}"] = process.pid
         _offered(lab, WARM_PAYMENTS / OFFERED_PER_S / scale)  # until all of them have begun
-        rows.append(_offered(lab, OFFERED_S / scale) | {"processes": 1 + len(ELSEWHERE)})
+        apart = {"processes": 1 + len(ELSEWHERE)}
+        rows += [row | apart for row in _sustained(lab, SUSTAINED_S / scale, pids)]
+        rows.append(_offered(lab, OFFERED_S / scale) | apart)
         all_.close()
         lab.audit().require_clean()
     return rows
@@ -122,7 +126,7 @@ def _sustained(lab: Any, seconds: float, server_pids: Mapping[str, int]) -> list
     left = system.backlog()
     used = cpu.rows(count)
     ended = time.monotonic()
-    lab.drain()
+    _done_everywhere(lab)
     lag_s = time.monotonic() - ended
     row = {
         "what": "sustained",
@@ -132,8 +136,9 @@ def _sustained(lab: Any, seconds: float, server_pids: Mapping[str, int]) -> list
         "lag_s": round(lag_s, 2),
         "events_waiting_first": waiting,
         "events_waiting_last": left,
+        "processes": 1,
     }
-    return [row, *({"what": "cpu", **each} for each in used)]
+    return [row, *({"what": "cpu", **each, "processes": 1} for each in used)]
 
 
 def _offered(lab: Any, seconds: float) -> dict[str, Any]:
