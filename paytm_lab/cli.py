@@ -128,7 +128,11 @@ def audit(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Check that no money was lost or made: each check passed, failed or unknown."""
+    """Check that no money was lost or made: each check passed, failed or unknown.
+
+    The lab is opened first, which finishes what a crash left, and then drained; the checks
+    themselves only read.
+    """
     from paytm_lab.verbs import run as verb
 
     with errors_in_words(as_json):
