@@ -5,7 +5,7 @@ returns what heals it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from paytm_lab.core.errors import BadInput
@@ -17,14 +17,19 @@ SLOW_COMMIT_S = 0.05
 SLOW_CONSUMER_S = 0.005
 
 
-def switch_of(system: Any, target: str) -> Any:
+def shard_of(target: str, shards: Collection[int]) -> int:
+    """Its number; BadInput where it is none of these."""
     number = target.removeprefix("shard-")
-    if not number.isdecimal() or int(number) not in system.switches:
+    if not number.isdecimal() or int(number) not in shards:
         raise BadInput(
             f"{target!r} is not a shard of this lab",
-            remedy=f"Name one of {', '.join(f'shard-{n}' for n in system.switches)}.",
+            remedy=f"Name one of {', '.join(f'shard-{n}' for n in shards)}.",
         )
-    return system.switches[int(number)]
+    return int(number)
+
+
+def switch_of(system: Any, target: str) -> Any:
+    return system.switches[shard_of(target, system.switches)]
 
 
 def shard_down(system: Any, target: str) -> Heal:

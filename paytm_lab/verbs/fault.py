@@ -28,6 +28,7 @@ from paytm_lab.lab import Lab
 from paytm_lab.ledger import queries
 from paytm_lab.ledger.operations import Outcome, PaymentRequest, Result
 from paytm_lab.simulation import faults
+from paytm_lab.simulation.fault_setters import shard_of
 from paytm_lab.stack.faults import server_name
 from paytm_lab.terminal import entry, note, print_audit, print_json, say, table
 from paytm_lab.verbs.common import Common, on_profile, opened
@@ -49,7 +50,10 @@ def fault(common: Common, target: str | None, kind: str | None, seconds: float) 
     if target is None or kind is None:
         return _list(common, target)
     found = faults.find(target, kind)
-    preflight.require(common.settings())  # where servers are away, removing would wait for them
+    settings = common.settings()
+    preflight.require(settings)  # where servers are away, removing would wait for them
+    if target.startswith("shard"):  # before there is a lab
+        shard_of(target, range(wiring.stored_shards(settings) or settings.shards))
     if common.data is None:
         with tempfile.TemporaryDirectory(prefix="paytm_lab-fault-") as folder:
             own = replace(common, data=Path(folder))

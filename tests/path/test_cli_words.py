@@ -233,6 +233,7 @@ def test_a_fault_that_cannot_be_is_said_before_anything_is_promised(
         assert f"{target!r} is not a " in done.err
         assert "to repeat" not in done.err
         assert "heals" not in done.err
+        assert target == "consumer-nobody" or not (tmp_path / "lab").exists()
 
 
 def test_a_target_without_that_fault_hears_which_it_can_have(cli: Cli) -> None:
