@@ -170,7 +170,7 @@ class Lab:
             self.crash()
         self.crashed_at = ""
         if self._system is not None:
-            return self._live.recovery.run(age_us=0)
+            return self.live.recovery.run(age_us=0)
         self.open()
         if self.recovered is None:
             raise BadInput("the lab was not recovered")
@@ -197,7 +197,7 @@ class Lab:
         return self._system
 
     @property
-    def _live(self) -> wiring.System:
+    def live(self) -> wiring.System:
         """The parts, to change something with. BadInput in a read-only lab: nobody would post."""
         if self.read_only:
             raise BadInput("this lab is read-only", remedy="Open it without read_only=True.")
@@ -231,7 +231,7 @@ class Lab:
     def create_account(self, user_id: str, opening_rupees: str | int = 0, key: str = "") -> Outcome:
         """A new account. Repeating it with the same key and balance answers the same."""
         paise = parse_rupees(str(opening_rupees))
-        outcome = self._live.engine.create_account(user_id, paise, key=key)
+        outcome = self.live.engine.create_account(user_id, paise, key=key)
         self.system.routes.publish(self.system.router, [user_id])
         return outcome
 
@@ -244,7 +244,7 @@ class Lab:
         hold: bool = False,
     ) -> Outcome:
         """Pay and wait. Refusals are outcomes (status FAILED with a reason), not errors."""
-        return self._live.engine.transfer(_request(from_user, to_user, amount_rupees, key, hold))
+        return self.live.engine.transfer(_request(from_user, to_user, amount_rupees, key, hold))
 
     def submit(
         self,
@@ -257,22 +257,22 @@ class Lab:
         """Pay without waiting; in a deterministic lab nothing happens until ``step``."""
         ticket = Ticket("")
         request = _request(from_user, to_user, amount_rupees, key, hold)
-        payment_id = self._live.engine.submit(request, ticket._answer)
+        payment_id = self.live.engine.submit(request, ticket._answer)
         ticket.payment_id = payment_id_text(payment_id)
         return ticket
 
     def capture(self, payment_id: str, amount_rupees: str | int | None = None) -> Outcome:
         """Post a hold, all or a part of it."""
         amount = None if amount_rupees is None else parse_rupees(str(amount_rupees))
-        return self._live.holds.capture(parse_payment_id(payment_id), amount)
+        return self.live.holds.capture(parse_payment_id(payment_id), amount)
 
     def release(self, payment_id: str) -> Outcome:
         """Let a hold go."""
-        return self._live.holds.release(parse_payment_id(payment_id))
+        return self.live.holds.release(parse_payment_id(payment_id))
 
     def expire_holds(self) -> int:
         """Cancel the holds that are past their time; how many."""
-        return self._live.holds.expire()
+        return self.live.holds.expire()
 
     def freeze(self, user_id: str, credits_too: bool = False) -> Outcome:
         """Refuse the user's debits and captures (and credits); refunds and releases still apply."""
@@ -286,7 +286,7 @@ class Lab:
         return self._set_state(user_id, "closed")
 
     def _set_state(self, user_id: str, state: str) -> Outcome:
-        engine = self._live.engine
+        engine = self.live.engine
         writer = engine.writers[engine.router.locate(user_id)[1]]
         writer.require_up()
         outcome = engine.wait(lambda done: writer.put(SetAccountState(user_id, state), done))
@@ -299,11 +299,11 @@ class Lab:
         return self.system.reviews.list(state)
 
     def approve(self, payment_id: str, by: str = "lab") -> Outcome:
-        return self._live.reviews.approve(parse_payment_id(payment_id), by)
+        return self.live.reviews.approve(parse_payment_id(payment_id), by)
 
     def reject(self, payment_id: str, by: str = "lab") -> Outcome:
         """Undo a reviewed payment: release its hold, or refund it by a new payment."""
-        return self._live.reviews.reject(parse_payment_id(payment_id), by)
+        return self.live.reviews.reject(parse_payment_id(payment_id), by)
 
     deploy_model = wiring.deploy_model
     promote_model, withdraw_model = wiring.promote_model, wiring.withdraw_model
@@ -385,7 +385,7 @@ class Lab:
 
         A file's payments have idempotency keys, so running it again posts nothing.
         """
-        system = self._live
+        system = self.live
         if isinstance(what, Workload):
             openings: Mapping[str, int] = what.openings(self.seed)
             batches = what.rows(self.seed, system.router.map)
@@ -469,7 +469,7 @@ class Lab:
         self, openings: Mapping[str, int], progress: OnProgress | None = None
     ) -> None:
         """Accounts with these opening balances (paise); one that exists keeps its own balance."""
-        engine = self._live.engine
+        engine = self.live.engine
         left = list(openings.items())
         for start in range(0, len(left), ACCOUNTS_IN_FLIGHT):
             part = left[start : start + ACCOUNTS_IN_FLIGHT]
@@ -575,7 +575,7 @@ class Lab:
     def fault(self, target: str, kind: str) -> Iterator[faults.FaultKind]:
         """Break something by name (see ``paytm-lab fault``); it heals when the block ends."""
         fault = faults.find(target, kind)
-        heal = wiring.set_fault(self._live, fault, target)
+        heal = wiring.set_fault(self.live, fault, target)
         try:
             yield fault
         finally:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
 import msgspec
 
@@ -154,16 +155,32 @@ class OutboxRelay:
         """
         if self.paused:
             return 0
+        rows = self._new_rows()
+        if rows:
+            self._relay(rows)
+        if self._is_due():
+            self._delete()
+        return len(rows)
+
+    def settle(self) -> None:
+        """Delete what was acked, now: at the end of its work a relay leaves nothing to be repeated.
+        Does nothing while ``paused``; raises what the database raises.
+        """
+        if self._acked and not self.paused:
+            self._new_rows()
+            self._delete()
+
+    def _new_rows(self) -> list[OutboxRow]:
+        """The oldest rows that were not acked; of those that were, which are still there."""
         rows = self._database.read_outbox(self.rows_max + len(self._acked))
         # By event id too: where another relay led meanwhile, an id may be another row's by now.
         self._acked = {row.id: row.event_id for row in rows if self._is_acked(row)}
-        rows = [row for row in rows if row.id not in self._acked]
-        if rows:
-            self._relay(rows)
-        if self._acked and self._is_due():
+        return [row for row in rows if row.id not in self._acked]
+
+    def _delete(self) -> None:
+        if self._acked:
             self._database.delete_outbox(list(self._acked))
             self._acked.clear()
-        return len(rows)
 
     def _is_acked(self, row: OutboxRow) -> bool:
         return self._acked.get(row.id) == row.event_id
@@ -226,10 +243,15 @@ class LeadingRelay:
         return self._leadership is not None
 
     def close(self) -> None:
-        """Give up leadership, after a step that is under way. Harmless when called twice."""
+        """Give up leadership, after a step that is under way, and leave no acked row behind where
+        the shard answers. Harmless when called twice.
+        """
         with self._stepping:
             self._closed = True
             if self._leadership is not None:
+                if self._leadership.held():
+                    with suppress(Unavailable, StoreError):
+                        self.relay.settle()
                 self._leadership.release()
                 self._leadership = None
 

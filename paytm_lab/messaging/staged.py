@@ -13,9 +13,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
+from paytm_lab.core.clock import Clock
 from paytm_lab.core.errors import StoreError, Unavailable
 from paytm_lab.messaging.consumer import ConsumerRunner, Handler
-from paytm_lab.ports.event_log import Record
+from paytm_lab.ports.event_log import EventLog, Record
 
 STOP_S_MAX = 5.0  # what is being stored when a runner closes may end in so long
 _LOOK_S = 0.1
@@ -123,9 +124,17 @@ class StagedRunner(ConsumerRunner):
     again, waits and halves; until all of it is done nothing else is decided.
     """
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self._staged: StagedHandler = self._handler  # type: ignore[assignment]
+    def __init__(
+        self,
+        log: EventLog,
+        group: str,
+        topics: Sequence[str],
+        handler: StagedHandler,
+        clock: Clock,
+        **options: Any,
+    ) -> None:
+        super().__init__(log, group, topics, handler, clock, **options)
+        self._staged = handler
         self._storing: _Storing | None = None
 
     def step(self, timeout_s: float = 0.0) -> int:

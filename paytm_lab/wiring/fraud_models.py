@@ -16,10 +16,8 @@ if TYPE_CHECKING:
 
 
 class HasSystem(Protocol):
-    read_only: bool
-
     @property
-    def system(self) -> System: ...
+    def live(self) -> System: ...
 
 
 def deploy_model(
@@ -55,6 +53,4 @@ def withdraw_model(lab: HasSystem) -> Deployment:
 
 
 def _book(lab: HasSystem) -> ModelBook:
-    if lab.read_only:
-        raise BadInput("this lab is read-only", remedy="Open it without read_only=True.")
-    return lab.system.model_book
+    return lab.live.model_book

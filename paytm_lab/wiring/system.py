@@ -72,7 +72,6 @@ CONSUMER_IDLE_S = 0.005  # a poll waits by itself; this is for steps that may no
 # with its others; nobody waits for them.
 GATHERING = ("analytics", "notifications")
 GATHER_S = 0.5
-STAGED = ("fraud",)  # on real servers storing takes longer than deciding
 HEALTH_IDLE_S = 0.5
 FRAUD_LISTS_IDLE_S = 5.0  # how soon a freeze by another process is known to the scorer
 HOUSEKEEPING_IDLE_S = 0.1
@@ -228,21 +227,22 @@ class System:
             "notifications": self.notifications,
             "shard_manager": self.fraud_answers,
         }
-        if settings.fraud_gate != "off":
-            handlers["fraud"] = self.fraud
+        records_max = settings.consumer_batch_records_max
         self.runners = {
-            group: (StagedRunner if on_servers and group in STAGED else ConsumerRunner)(
-                self.log,
-                group,
-                GROUPS[group],
-                handler,
-                self.clock,
-                records_max=settings.consumer_batch_records_max,
-                gather_s=GATHER_S if on_servers and group in GATHERING else 0.0,
-                fault=self.reach,
+            group: ConsumerRunner(
+                self.log, group, GROUPS[group], handler, self.clock, records_max=records_max,
+                gather_s=GATHER_S if on_servers and group in GATHERING else 0.0, fault=self.reach,
             )
-            for group, handler in sorted(handlers.items())
-        }
+            for group, handler in handlers.items()
+        }  # fmt: skip
+        if settings.fraud_gate != "off":
+            # On real servers storing takes longer than deciding.
+            runner = StagedRunner if on_servers else ConsumerRunner
+            self.runners["fraud"] = runner(
+                self.log, "fraud", GROUPS["fraud"], self.fraud, self.clock,
+                records_max=records_max, fault=self.reach,
+            )  # fmt: skip
+        self.runners = dict(sorted(self.runners.items()))  # a seed draws among them in this order
 
     def checks(self) -> dict[str, Callable[[], object]]:
         """One round trip to each part, by name; raises what is wrong with it."""

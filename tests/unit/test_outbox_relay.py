@@ -256,6 +256,28 @@ def test_acked_rows_are_deleted_together_and_never_sent_again(world: World) -> N
     assert (relay.relayed, relay.events) == (4, 4)
 
 
+def test_a_relay_that_ends_leaves_no_acked_row_behind(world: World, tmp_path: Path) -> None:
+    coordination = EmbeddedCoordination(tmp_path / "coordination")
+    leading = LeadingRelay(world.make_relay(delete_after_s=3_600.0), coordination, 2)
+    world.post(row("PaymentInitiated", payment(1)))
+    assert leading.step() == 1
+    world.post(row("PaymentInitiated", payment(2)))
+    leading.close()
+    left = [each.event_id for each in world.database.read_outbox(10)]
+    assert left == ["p2.PaymentInitiated"], "only what was never relayed"
+    assert ids(world.records("payment_events")) == ["p1.PaymentInitiated"]
+    coordination.close()
+
+
+def test_a_killed_relay_deletes_nothing_when_it_is_closed(world: World) -> None:
+    relay = world.make_relay(delete_after_s=3_600.0)
+    world.post(row("PaymentInitiated", payment(1)))
+    assert relay.step() == 1
+    relay.paused = True
+    relay.settle()
+    assert world.database.outbox_rows() == 1
+
+
 def test_many_acked_rows_are_deleted_at_once(world: World) -> None:
     relay = world.make_relay(delete_after_s=3_600.0)
     world.post(*[row("PaymentInitiated", payment(i)) for i in range(DELETE_ROWS - 1)])
