@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import NamedTuple
 
@@ -32,6 +33,7 @@ from paytm_lab.core.events import (
     read_fraud_event,
     read_payment_event,
 )
+from paytm_lab.core.ids import admitted_at_us, parse_payment_id
 from paytm_lab.ports.event_log import Record
 from paytm_lab.ports.wide_store import Row, WideStore
 
@@ -39,6 +41,16 @@ DAYS_CACHED_MAX = 64
 _PAYMENT = str(Topic.PAYMENT)
 _FRAUD = str(Topic.FRAUD)
 _Place = tuple[str, int]
+
+
+def began_us(record: Record) -> int:
+    """When the payment was admitted that a record is about, microseconds since 1970 UTC; 0 where it
+    is about none.
+    """
+    try:
+        return admitted_at_us(parse_payment_id(record.key))
+    except BadInput:
+        return 0
 
 
 class _Seen(NamedTuple):
@@ -79,19 +91,35 @@ class AnalyticsConsumer:
         self._clock = clock
         self._partitions: dict[_Place, _PartitionTotals] = {}
         self._parse_time_us = _TimeParser()
+        self._ahead: Sequence[Record] = ()
+
+    def expect(self, records: Sequence[Record]) -> None:
+        """These come later, and have payments in common with what comes next: their events are
+        stored with it, one write a payment. They count when they come.
+        """
+        self._ahead = records
 
     def handle(self, records: Sequence[Record]) -> None:
         batch = [self._read(r) for r in records if r.topic in (_PAYMENT, _FRAUD)]
         if not batch:
             return
+        ahead, self._ahead = self._ahead, ()
         try:
-            self._handle(batch)
+            self._handle(batch, self._readable(ahead))
         except BaseException:
             # Memory may be ahead of the store now; the store is what counts.
             self._partitions.clear()
             raise
         self.counters["batches"] += 1
         self.handled_us = self._clock.now_us()
+
+    def _readable(self, records: Sequence[Record]) -> list[_Seen]:
+        """What cannot be read is found out when it is handled."""
+        seen = []
+        for record in records:
+            with suppress(Exception):
+                seen.append(self._read(record))
+        return seen
 
     def _read(self, record: Record) -> _Seen:
         if record.topic == _FRAUD:
@@ -107,24 +135,28 @@ class AnalyticsConsumer:
             self._parse_time_us(event.time) - data.stamp_us if timed else None,
         )
 
-    def _handle(self, batch: Sequence[_Seen]) -> None:
+    def _handle(self, batch: Sequence[_Seen], ahead: Sequence[_Seen]) -> None:
         self._load_totals({(s.record.topic, s.record.partition) for s in batch})
         todo = [s for s in batch if s.record.offset >= self._at(s).next_offset]
         self.counters["passed_over"] += len(batch) - len(todo)
         if not todo:
             return
-        counted = self._store_events(todo)
+        counted = self._store_events(todo, ahead)
         self.counters["duplicates"] += len(todo) - len(counted)
         self.counters["counted"] += len(counted)
         self._store_totals(todo, counted)
 
-    def _store_events(self, todo: Sequence[_Seen]) -> list[_Seen]:
-        """Store what is new; returns what counts."""
+    def _store_events(self, todo: Sequence[_Seen], ahead: Sequence[_Seen]) -> list[_Seen]:
+        """Store what is new; returns what counts, which of those ahead is nothing."""
         first: dict[tuple[str, str], _Seen] = {}
         for seen in todo:
             first.setdefault((seen.data.payment_id, seen.type), seen)
-        stored = self._store.fetch(EVENTS, list(first))
-        new = [s for key, s in first.items() if key not in stored]
+        early: dict[tuple[str, str], _Seen] = {}
+        for seen in ahead:
+            if (key := (seen.data.payment_id, seen.type)) not in first:
+                early.setdefault(key, seen)
+        stored = self._store.fetch(EVENTS, [*first, *early])
+        new = [s for key, s in (first | early).items() if key not in stored]
         counted = [
             s for key, s in first.items() if key not in stored or _same_place(stored[key], s.record)
         ]

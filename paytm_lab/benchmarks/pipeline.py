@@ -31,11 +31,12 @@ OPENING_PAISE = 10**9
 SHARE = 0.75
 WARM_PAYMENTS = 2_000
 SUSTAINED_S = 60.0
-BACKLOG_EVENTS = 6_000  # the slowest consumer is then about two seconds behind
+BACKLOG_EVENTS = 9_000  # the slowest consumer is then about three seconds behind
 OFFERED_PER_S = 200
 OFFERED_S = 20.0
 HERE, ELSEWHERE = ("shard_manager",), ("fraud", "analytics", "notifications")
 DRAIN_S_MAX = 120.0
+STORED_MIN = 0.005  # writes a payment: fewer are the lab's own bookkeeping
 PART = 256
 _MS = timedelta(milliseconds=1)
 
@@ -50,8 +51,9 @@ def run(
     ``sustained``: uniform payments for a minute, never far ahead of the slowest consumer:
     ``payments_per_s`` posted in that minute and ``lag_s``, the time until all was done after it.
     ``cpu``: in that minute, by process and the lab's own by thread: ``cpu_ms_per_payment`` and
-    ``cpu_share`` of all that was used. ``offered``: an open loop of 200 a second;
-    ``decision_ms_p50`` and ``p99`` from the time of the event to the fraud decision about it.
+    ``cpu_share`` of all that was used. ``stored``, where Cassandra does it: ``writes_per_payment``
+    of each ``table``, in that minute and until all of it was done. ``offered``: an open loop of 200
+    a second; ``decision_ms_p50`` and ``p99`` from the time of the event to the decision about it.
     ``processes``: 1, all in one process; 4, as the services run: the consumers of fraud, analytics
     and notifications in processes of their own.
 
@@ -116,8 +118,10 @@ def _sustained(lab: Any, seconds: float, server_pids: Mapping[str, int]) -> list
             raise IntegrityError(f"only {posted.answers} of {len(posted)} payments completed")
         return len(posted)
 
+    writes: Callable[[], dict[str, int]] = getattr(system.wide, "writes", dict)
+    written = writes()
     # Until the queues are as full as they will be: what fills them is no part of a rate.
-    post(lambda made: made >= WARM_PAYMENTS)
+    warm = post(lambda made: made >= WARM_PAYMENTS)
     waiting = system.backlog()
     cpu = CpuTable(server_pids)
     started = time.monotonic()
@@ -138,7 +142,18 @@ def _sustained(lab: Any, seconds: float, server_pids: Mapping[str, int]) -> list
         "events_waiting_last": left,
         "processes": 1,
     }
-    return [row, *({"what": "cpu", **each, "processes": 1} for each in used)]
+    stored = {
+        table: (now - written.get(table, 0)) / (warm + count) for table, now in writes().items()
+    }
+    return [
+        row,
+        *({"what": "cpu", **each, "processes": 1} for each in used),
+        *(
+            {"what": "stored", "table": t, "writes_per_payment": round(n, 3), "processes": 1}
+            for t, n in stored.items()
+            if n >= STORED_MIN
+        ),
+    ]
 
 
 def _offered(lab: Any, seconds: float) -> dict[str, Any]:

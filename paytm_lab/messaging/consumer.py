@@ -78,6 +78,7 @@ class ConsumerRunner:
     After a poll that was less than half full the next one waits ``gather_s``, so that what arrives
     meanwhile is handled together: worth it where twice the records are not twice the work. Then it
     polls until it has all, since a client that fetches ahead answers first with what it found then.
+    While ``hurry`` is true it does not wait: somebody wants to see the end of it.
 
     Faults: ``fault`` is called with the name of each fault point (``HANDLED``) and may raise, as a
     crash there would; while ``paused`` is true a step does nothing, as if the process hung;
@@ -102,6 +103,7 @@ class ConsumerRunner:
         self.topics = tuple(topics)
         self.counts = Counts()
         self.paused = False
+        self.hurry = False
         self.slow_s_per_record = 0.0
         self.fault = fault
         self.error: Exception | None = None  # of the last failed attempt; None once one succeeded
@@ -125,7 +127,7 @@ class ConsumerRunner:
 
         Raises what the log raises on polling, and what ``fault`` raises.
         """
-        if self.paused or self._clock.monotonic_s() < self._gather_until_s:
+        if self.paused or self._gathers():
             return 0
         consumer = self._member()
         waiting = self._waits()
@@ -137,13 +139,18 @@ class ConsumerRunner:
         if self._rewind:
             self._read_again(consumer)
         if not self._pending:
-            records = consumer.poll(self._records_max, timeout_s)
+            records = self._next_records(consumer, timeout_s)
             if not records:
                 return 0
             self._pending.append(self._chunk(records))
-            if self._gather_s > 0:
-                self._gather(consumer, records)
         return self._handle_pending(consumer)
+
+    def _next_records(self, consumer: LogConsumer, timeout_s: float) -> list[Record]:
+        """What is handled next, as one batch."""
+        records = consumer.poll(self._records_max, timeout_s)
+        if records and self._gather_s > 0:
+            self._gather(consumer, records)
+        return records
 
     def _member(self) -> LogConsumer:
         if self._consumer is None:
@@ -151,6 +158,9 @@ class ConsumerRunner:
                 self.group, self.topics, patience_s=self._gather_s / 2
             )
         return self._consumer
+
+    def _gathers(self) -> bool:
+        return not self.hurry and self._clock.monotonic_s() < self._gather_until_s
 
     def _waits(self) -> bool:
         return self._clock.monotonic_s() < self._not_before_s

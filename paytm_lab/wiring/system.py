@@ -38,11 +38,10 @@ from paytm_lab.ledger.recovery import Recovery
 from paytm_lab.ledger.reviews import Reviews
 from paytm_lab.ledger.shard_writer import ShardWriter
 from paytm_lab.ledger.transfers import TransferEngine
-from paytm_lab.messaging.consumer import ConsumerRunner, Handler
+from paytm_lab.messaging.consumer import Handler
 from paytm_lab.messaging.health import HealthMonitor
 from paytm_lab.messaging.log_contents import all_records
 from paytm_lab.messaging.outbox_relay import RelayRound, leading_relays, relay_workers
-from paytm_lab.messaging.staged import StagedRunner
 from paytm_lab.messaging.topics import (
     GROUPS,
     NOTIFICATIONS,
@@ -60,6 +59,7 @@ from paytm_lab.routing.shard_map import Router, ShardMap, load, load_or_create
 from paytm_lab.shard_manager.fraud_answers import FraudAnswers
 from paytm_lab.wiring.channels import Notifying
 from paytm_lab.wiring.fraud_rules import open_rules, open_scorer
+from paytm_lab.wiring.runners import make_runner
 from paytm_lab.wiring.shutdown import Shutdown
 from paytm_lab.wiring.stores import Stores, open_coordination, open_stores
 
@@ -68,10 +68,6 @@ POLL_S = 0.1
 RELAY_IDLE_S = 0.02  # for what other processes post: the writers here say when they have
 RELAY_DELETE_S = 0.1
 CONSUMER_IDLE_S = 0.005  # a poll waits by itself; this is for steps that may not poll
-# On real servers these two store much more cheaply by the batch, and a payment's fraud event comes
-# with its others; nobody waits for them.
-GATHERING = ("analytics", "notifications")
-GATHER_S = 0.5
 HEALTH_IDLE_S = 0.5
 FRAUD_LISTS_IDLE_S = 5.0  # how soon a freeze by another process is known to the scorer
 HOUSEKEEPING_IDLE_S = 0.1
@@ -205,7 +201,6 @@ class System:
 
     def _open_consumers(self) -> None:
         settings = self.settings
-        on_servers = settings.profile == "servers"
         self.notifying = Notifying(
             settings, self.folder, self.wide, self.log, self.clock, self.coordination
         )
@@ -227,22 +222,15 @@ class System:
             "notifications": self.notifications,
             "shard_manager": self.fraud_answers,
         }
-        records_max = settings.consumer_batch_records_max
-        self.runners = {
-            group: ConsumerRunner(
-                self.log, group, GROUPS[group], handler, self.clock, records_max=records_max,
-                gather_s=GATHER_S if on_servers and group in GATHERING else 0.0, fault=self.reach,
-            )
-            for group, handler in handlers.items()
-        }  # fmt: skip
         if settings.fraud_gate != "off":
-            # On real servers storing takes longer than deciding.
-            runner = StagedRunner if on_servers else ConsumerRunner
-            self.runners["fraud"] = runner(
-                self.log, "fraud", GROUPS["fraud"], self.fraud, self.clock,
-                records_max=records_max, fault=self.reach,
-            )  # fmt: skip
-        self.runners = dict(sorted(self.runners.items()))  # a seed draws among them in this order
+            handlers["fraud"] = self.fraud
+        # A seed draws among them in this order.
+        self.runners = {
+            group: make_runner(
+                group, handlers[group], self.log, self.clock, settings, fault=self.reach
+            )
+            for group in sorted(handlers)
+        }
 
     def checks(self) -> dict[str, Callable[[], object]]:
         """One round trip to each part, by name; raises what is wrong with it."""
@@ -363,6 +351,17 @@ class System:
         """Wait until ``is_drained``; Unavailable, naming what still waits, after too long. Where a
         store is full or cannot be read for a while, its own error is raised.
         """
+        self._hurry(True)
+        try:
+            self._until_drained(deadline_s, on_progress)
+        finally:
+            self._hurry(False)
+
+    def _hurry(self, hurry: bool) -> None:
+        for runner in self.runners.values():
+            runner.hurry = hurry
+
+    def _until_drained(self, deadline_s: float, on_progress: Callable[[int], None] | None) -> None:
         until = time.monotonic() + deadline_s
         recover_at = time.monotonic() + 1.0
         stored_at = time.monotonic()

@@ -311,6 +311,14 @@ class CassandraWideStore:
         )
         return sum(int(answer[0][0]) for answer in answers)
 
+    def writes(self) -> dict[str, int]:
+        """By table: the mutations that the server asked has applied since it started."""
+        self._require_available()
+        rows = self._session.ask(
+            "SELECT keyspace_name, table_name, count FROM system_views.local_write_latency"
+        )
+        return {table: count for keyspace, table, count in rows if keyspace == self._keyspace}
+
     def clear(self) -> None:
         """Remove all rows; the tables stay."""
         self._require_available()
