@@ -95,12 +95,12 @@ class CassandraSession:
             with translated(self.place):
                 self._cluster.refresh_keyspace_metadata(keyspace)
 
-    def replica_of(self, keyspace: str, routing_key: bytes) -> Any:
-        """The first node that holds a partition, where there are several."""
+    def replica_of(self, keyspace: str, statement: Any) -> Any:
+        """The first node that holds a statement's partition, where there are several."""
         metadata = self._cluster.metadata
         if len(metadata.all_hosts()) < 2:
             return None
-        replicas = metadata.get_replicas(keyspace, routing_key)
+        replicas = metadata.get_replicas(keyspace, statement.routing_key)
         return replicas[0] if replicas else None
 
     def run(self, statements: Iterable[Any]) -> list[list[tuple[Any, ...]]]:

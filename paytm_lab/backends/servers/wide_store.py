@@ -16,6 +16,7 @@ from typing import Any
 from cassandra.query import BatchStatement, BatchType
 
 from paytm_lab.backends.servers import cassandra_tables as cql
+from paytm_lab.backends.servers.cassandra_rows import RowPacker
 from paytm_lab.backends.servers.cassandra_session import CassandraSession
 from paytm_lab.backends.servers.cassandra_tables import Table
 from paytm_lab.core.errors import BadInput, Unavailable
@@ -27,7 +28,7 @@ from paytm_lab.ports.wide_store import Row, WideTable
 # others, 300 and 80 with 31 others.
 _BATCH_BYTES_MAX = 32 * 1024
 _BATCH_PARTITIONS_MAX = 32
-_COLUMN_OVERHEAD_BYTES = 16
+_DELETE_BYTES = 100  # about
 _FETCH_PARTITIONS_MAX = 64
 _STATEMENTS_IN_BATCH_MAX = 65_535
 _CLAIMS_MAX = 1_000  # rows of one partition in one vote
@@ -36,6 +37,7 @@ _SCAN_ROWS = 1_000
 _COUNT_RANGES = 8
 _Partition = tuple[Any, ...]
 _Key = tuple[Any, ...]
+_Bound = tuple[Any, int]  # a statement, and about how many bytes it is
 
 
 class CassandraWideStore:
@@ -144,9 +146,9 @@ class CassandraWideStore:
 
     def upsert(self, table: str, rows: Sequence[Row]) -> None:
         declared = self._table(table)
-        cql.require_rows(declared, rows, self._place)
         if rows:
-            self._session.run(self._batches(declared, _merged(declared, rows)))
+            bound = self._bind(declared, cql.insert, _merged(declared, rows, self._place))
+            self._session.run(self._batches(declared, bound))
 
     def delete(self, table: str, keys: Sequence[tuple[Any, ...]]) -> None:
         declared = self._table(table)
@@ -154,27 +156,33 @@ class CassandraWideStore:
         for key in keys:
             cql.require_partition(declared, key[: len(declared.partition_key)], self._place)
         if keys:
-            rows = [dict(zip(declared.key, key, strict=True)) for key in dict.fromkeys(keys)]
-            self._session.run(self._batches(declared, rows, cql.delete))
+            prepared = self._statement(declared, cql.delete)
+            bound = {k: (_bound(prepared, k, self._place), _DELETE_BYTES) for k in keys}
+            self._session.run(self._batches(declared, bound))
 
-    def _batches(
-        self, table: Table, rows: Iterable[Row], text: Callable[[Table], str] = cql.insert
-    ) -> list[BatchStatement]:
+    def _bind(
+        self, table: Table, text: Callable[[Table], str], rows: Mapping[_Key, Row]
+    ) -> dict[_Key, _Bound]:
         prepared = self._statement(table, text)
-        partitions: dict[_Partition, list[Any]] = {}
-        for row in rows:
-            partition = tuple(row[name] for name in table.partition_key)
-            partitions.setdefault(partition, []).append(_bound(prepared, row, self._place))
+        packer = RowPacker(table, self._place)
+        return {key: packer.bind(prepared, row) for key, row in rows.items()}
+
+    def _batches(self, table: Table, rows: Mapping[_Key, _Bound]) -> list[BatchStatement]:
+        width = len(table.partition_key)
+        partitions: dict[_Partition, list[_Bound]] = {}
+        for key, bound in rows.items():
+            partitions.setdefault(key[:width], []).append(bound)
         batches: list[BatchStatement] = []
         open_: dict[Any, _Batch] = {}
-        for partition, statements in partitions.items():
-            if len(statements) > _STATEMENTS_IN_BATCH_MAX:
+        for partition, of_partition in partitions.items():
+            if len(of_partition) > _STATEMENTS_IN_BATCH_MAX:
                 raise BadInput(
-                    f"{len(statements)} rows are too many for one partition: {partition!r:.80}",
+                    f"{len(of_partition)} rows are too many for one partition: {partition!r:.80}",
                     place=self._place,
                 )
-            replica = self._session.replica_of(self._keyspace, statements[0].routing_key)
-            size = sum(_size_bytes(statement) for statement in statements)
+            statements = [statement for statement, _ in of_partition]
+            size = sum(size for _, size in of_partition)
+            replica = self._session.replica_of(self._keyspace, statements[0])
             batch = open_.get(replica)
             if batch is None or not batch.has_room(size):
                 batch = open_[replica] = _Batch()
@@ -189,7 +197,6 @@ class CassandraWideStore:
         """
         declared = self._table(table)
         cql.require_rows(declared, rows, self._place)
-        prepared = self._statement(declared, cql.insert_if_absent) if rows else None
         wanted = _keys(declared, rows)
         first: dict[_Key, int] = {}
         for i, key in enumerate(wanted):
@@ -197,8 +204,9 @@ class CassandraWideStore:
         partitions: dict[_Partition, list[_Key]] = {}
         for key in first:
             partitions.setdefault(key[: len(declared.partition_key)], []).append(key)
-        bound = {key: _bound(prepared, rows[i], self._place) for key, i in first.items()}
-        new = self._claim(declared, partitions, bound)
+        once = {key: rows[i] for key, i in first.items()}
+        bound = self._bind(declared, cql.insert_if_absent, once) if rows else {}
+        new = self._claim(declared, partitions, {key: each for key, (each, _) in bound.items()})
         return [first[key] == i and key in new for i, key in enumerate(wanted)]
 
     def _claim(
@@ -357,16 +365,24 @@ class _Batch:
         self._partitions += 1
 
 
-def _merged(table: Table, rows: Sequence[Row]) -> Iterable[Row]:
+def _merged(table: Table, rows: Sequence[Row], place: str) -> dict[_Key, Row]:
     """One row per key: rows sent together bear one time, and of two with one time the greater value
     would count, not the later.
     """
     merged: dict[_Key, Row] = {}
-    for row in rows:
-        key = tuple(row[name] for name in table.key)
-        other = merged.get(key)
-        merged[key] = row if other is None else {**other, **row}
-    return merged.values()
+    try:
+        for row in rows:
+            merged[tuple([row[name] for name in table.key])] = row
+    except (KeyError, TypeError):
+        cql.require_rows(table, rows, place)  # says which row has no such key
+        raise
+    if len(merged) == len(rows):
+        return merged
+    cql.require_rows(table, rows, place)  # also those that are not sent
+    merged.clear()
+    for key, row in zip(_keys(table, rows), rows, strict=True):
+        merged[key] = {**merged.get(key, {}), **row}
+    return merged
 
 
 def _keys(table: Table, rows: Iterable[Row]) -> list[_Key]:
@@ -392,11 +408,3 @@ def _bound(prepared: Any, values: Any, place: str) -> Any:
         raise BadInput(
             f"a value that the table cannot hold: {error!s:.200}", place=place
         ) from error
-
-
-def _size_bytes(statement: Any) -> int:
-    return sum(
-        len(value) + _COLUMN_OVERHEAD_BYTES
-        for value in statement.values
-        if isinstance(value, bytes)
-    )
