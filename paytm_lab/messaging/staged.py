@@ -18,6 +18,7 @@ from paytm_lab.core.errors import StoreError, Unavailable
 from paytm_lab.messaging.consumer import ConsumerRunner, Handler
 from paytm_lab.ports.event_log import EventLog, Record
 
+COMMIT_S = 0.1  # a commit is a round trip, and nothing is decided meanwhile
 STOP_S_MAX = 5.0  # what is being stored when a runner closes may end in so long
 _LOOK_S = 0.1
 
@@ -120,8 +121,10 @@ class _Storing:
 
 class StagedRunner(ConsumerRunner):
     """A ConsumerRunner with a thread that stores, so ``step`` returns how many records were decided
-    or, the plain way, handled. What cannot be decided or stored goes that plain way, which tries
-    again, waits and halves; until all of it is done nothing else is decided.
+    or, the plain way, handled. What is stored is committed every ``COMMIT_S``, and when nothing
+    more comes; a crash repeats so much more, and finds it stored. What cannot be decided or stored
+    goes that plain way, which tries again, waits and halves; until all of it is done nothing else
+    is decided.
     """
 
     def __init__(
@@ -136,6 +139,8 @@ class StagedRunner(ConsumerRunner):
         super().__init__(log, group, topics, handler, clock, **options)
         self._staged = handler
         self._storing: _Storing | None = None
+        self._stored: list[Record] = []  # and not committed yet
+        self._commit_at_s = float("-inf")
 
     def step(self, timeout_s: float = 0.0) -> int:
         if self.paused:
@@ -144,10 +149,12 @@ class StagedRunner(ConsumerRunner):
         if storing is None:
             storing = self._storing = _Storing(f"{self.group} stores", self._staged)
         self._finish(storing)
+        self._commit_stored(self._commit_is_due())
         if self._rewind or self._pending or self._waits():
             if not storing.wait(0, _LOOK_S):
                 return 0
             self._finish(storing)
+            self._commit_stored(True)
             return super().step(timeout_s)
         consumer = self._member()
         room = self._records_max - storing.open_records()
@@ -157,6 +164,8 @@ class StagedRunner(ConsumerRunner):
             return 0
         records = consumer.poll(room, timeout_s)
         if not records:
+            self._finish(storing)
+            self._commit_stored(True)
             return 0
         try:
             decided = self._staged.decide(records)
@@ -167,14 +176,26 @@ class StagedRunner(ConsumerRunner):
         storing.put(records, decided)
         return len(records)
 
-    def _finish(self, storing: _Storing) -> None:
-        """Commit what is stored; what could not be stored is pending."""
-        stored = storing.take_stored()
+    def _commit_is_due(self) -> bool:
+        return self.hurry or self._clock.monotonic_s() >= self._commit_at_s
+
+    def _commit_stored(self, now: bool) -> None:
         # After a commit that was refused nothing is committed: all of it comes again, and is known.
-        if stored and not self._rewind and self._commit(self._member(), stored):
+        if self._rewind:
+            self._stored.clear()
+        if not now or not self._stored:
+            return
+        stored, self._stored = self._stored, []
+        self._commit_at_s = self._clock.monotonic_s() + COMMIT_S
+        if self._commit(self._member(), stored):
             self.error = None
             self._waits_in_row = 0
-            self._slow_down(len(stored))
+
+    def _finish(self, storing: _Storing) -> None:
+        """Take what is stored; what could not be stored is pending."""
+        stored = storing.take_stored()
+        self._stored += stored
+        self._slow_down(len(stored))
         failed = storing.take_failed()
         if failed is None:
             return
@@ -190,7 +211,9 @@ class StagedRunner(ConsumerRunner):
             if not self.paused and storing.wait(0, STOP_S_MAX):
                 with suppress(Unavailable, StoreError):
                     self._finish(storing)
+                    self._commit_stored(True)
             storing.stop()
+        self._stored.clear()
         super().close()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from paytm_lab.backends.embedded.event_log import EmbeddedEventLog
 from paytm_lab.core.clock import SimulatedClock
 from paytm_lab.core.errors import TransientStoreError, Unavailable
 from paytm_lab.messaging.consumer import BACKOFF_S_MAX, HANDLED
-from paytm_lab.messaging.staged import StagedRunner
+from paytm_lab.messaging.staged import COMMIT_S, StagedRunner
 from paytm_lab.messaging.topics import create_topics, dead_letter
 from paytm_lab.ports.event_log import Message, Record
+from tests.waiting import until
 
 TOPIC = "payment_events"
 WAIT_S_MAX = 20.0
@@ -108,6 +110,10 @@ class World:
         self.log.close()
 
 
+def _has(stored: Callable[[], list[bytes]], values: list[bytes]) -> bool:
+    return set(values) <= set(stored())
+
+
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
     world = World(tmp_path / "log")
@@ -131,6 +137,44 @@ def test_decisions_do_not_wait_for_storing_and_are_stored_together(world: World)
     assert groups == [sorted(first), sorted(second + third)]
     assert world.runner.counts.handled == 12
     assert world.log.committed("g", TOPIC) == world.log.end_offsets(TOPIC)
+
+
+def test_commits_come_together_and_a_crash_before_one_repeats_what_was_stored(world: World) -> None:
+    def stored(count: int) -> None:
+        assert world.runner.step() == 1
+        until(lambda: len(world.handler.stored_values()) == count, "not stored", WAIT_S_MAX)
+
+    commits = []
+    commit = world.runner._member().commit
+    world.runner._member().commit = lambda offsets: (commits.append(offsets), commit(offsets))  # type: ignore[method-assign]
+    values = []
+    for n in range(5):
+        values += world.append(1, first=n)
+        stored(n + 1)
+    assert len(commits) <= 1, "the first, and then none for a while"
+    assert world.runner.lag() >= 4
+    world.clock.advance(COMMIT_S)
+    values += world.append(1, first=5)
+    stored(6)
+    assert len(commits) <= 2
+    world.runner._storing.stop()  # type: ignore[union-attr]  # the process dies here
+    world.runner._member().close()
+    again = world.make_runner()
+    world.until(lambda: again.lag() == 0, again)
+    assert set(world.handler.stored_values()) == set(values)
+    assert len(world.handler.stored_values()) > len(values), "some came again"
+    again.close()
+
+
+def test_who_hurries_finds_it_committed_at_once(world: World) -> None:
+    world.runner.hurry = True
+    stored = world.handler.stored_values
+    for n in range(3):
+        values = world.append(1, first=n)
+        assert world.runner.step() == 1
+        until(partial(_has, stored, values), "not stored", WAIT_S_MAX)
+        assert world.runner.step() == 0
+        assert world.runner.lag() == 0
 
 
 def test_what_is_decided_and_not_stored_is_bounded(world: World) -> None:
