@@ -8,6 +8,8 @@ import pytest
 
 from paytm_lab import Lab, Workload
 from paytm_lab.core.errors import Unavailable
+from paytm_lab.verbs import run
+from paytm_lab.verbs.common import Common
 
 
 def test_a_drain_that_ends_leaves_another_in_a_hurry(tmp_path: Path) -> None:
@@ -27,3 +29,19 @@ def test_a_drain_that_ends_leaves_another_in_a_hurry(tmp_path: Path) -> None:
         system.drain(on_progress=meanwhile)
         assert hurried[:3] == [True, True, True]
         assert not any(each.hurry for each in system.runners.values())
+
+
+def test_consumers_that_work_to_the_logs_end_hurry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside a steady load who waits for company is never at the end."""
+    hurried = []
+    waiting = run._waiting
+
+    def look(lab: Lab, relay: bool, consumers: tuple[str, ...]) -> bool:
+        hurried.append({each.hurry for each in lab.system.runners.values()})
+        return waiting(lab, relay, consumers)
+
+    monkeypatch.setattr(run, "_waiting", look)
+    assert run.consume(Common(data=tmp_path, quiet=True), ("analytics",), True) == 0
+    assert hurried[-1] == {True}
