@@ -15,6 +15,7 @@ from cassandra.query import UNSET_VALUE, PreparedStatement
 
 from paytm_lab.backends.servers import wide_store
 from paytm_lab.backends.servers.wide_store import CassandraWideStore
+from paytm_lab.core.errors import BadInput
 from paytm_lab.ports.wide_store import WideTable
 
 BATCH_BYTES_MAX = 50 * 1024  # Cassandra refuses more, where it is of several partitions
@@ -112,3 +113,32 @@ def test_a_statement_that_was_prepared_while_its_table_grew_is_not_kept(
         [[b"q", seven, b"t", b"z"]],
         [[b"r", seven, b"t", UNSET_VALUE]],
     ]
+
+
+def test_rows_of_one_key_are_sent_as_one_and_the_later_value_counts(
+    store: CassandraWideStore,
+) -> None:
+    key = {"id": "p", "type": "t"}
+    store.create_tables([GROWN])
+    store.upsert("events", [key | {"z": "a", "seen": 1}, key | {"z": "b"}, key | {"seen": None}])
+    store.upsert("events", [key | {"z": "a"}, {**key, "id": "q"}, key])
+    assert sent(store) == [
+        [[b"p", None, b"t", b"b"]],
+        [[b"p", UNSET_VALUE, b"t", b"a"], [b"q", UNSET_VALUE, b"t", UNSET_VALUE]],
+    ]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [{"colour": "red"}, {"z": 7}, {"type": None}, {"id": ["p"]}, {"id": ""}],
+)
+def test_one_row_that_does_not_fit_and_nothing_is_sent(
+    store: CassandraWideStore, bad: dict[str, Any]
+) -> None:
+    key = {"id": "p", "type": "t"}
+    for rows in ([key, key | bad], [key, key, key | bad], [key | bad, key], [key, {"id": "q"}]):
+        with pytest.raises(BadInput):
+            store.upsert("events", rows)
+        with pytest.raises(BadInput):
+            store.insert_if_absent("events", rows)
+    assert sent(store) == []
