@@ -122,6 +122,20 @@ def test_nothing_is_held_longer_than_said_whatever_its_id_claims(world: World) -
     assert world.handler.values() == [["behind it", "of tomorrow"]]
 
 
+@pytest.mark.parametrize("jump_s", [-3_600, 3_600])
+def test_a_wall_clock_that_jumps_holds_nothing_longer(world: World, jump_s: int) -> None:
+    now_us = world.clock.now_us
+    world.append("early", 0, "before")
+    assert world.runner.step() == 0
+    world.clock.now_us = lambda: now_us() + jump_s * 1_000_000  # type: ignore[method-assign]
+    for n in range(8):
+        world.append("late", 0, str(n))
+        world.after(0.2)
+    assert "before" in [value for batch in world.handler.values() for value in batch]
+    world.after(GATHER_S + HOLD_S)
+    assert world.runner.held() == 0
+
+
 def test_when_nothing_more_comes_all_is_handled(world: World) -> None:
     world.append("early", 0, "a1")
     assert world.runner.step() == 0
