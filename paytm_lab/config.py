@@ -164,7 +164,9 @@ class Settings(ServerSettings, ServiceSettings):
         2000, description="Outbox rows that one step of the relay takes at most."
     )
     consumer_batch_records_max: Count = Field(
-        2000, description="Records that one step of a consumer takes at most."
+        2000,
+        description="Records that one step of a consumer takes at most; on real servers analytics"
+        " holds what it takes and handles up to four times as many at once.",
     )
     notification_channel: Literal["file", "console", "memory"] = Field(
         "file",

@@ -95,15 +95,16 @@ class AnalyticsConsumer:
 
     def expect(self, records: Sequence[Record]) -> None:
         """These come later, and have payments in common with what comes next: their events are
-        stored with it, one write a payment. They count when they come.
+        stored with it, one write a payment. They count when they come. Where what comes next cannot
+        be handled at once, they are as if nothing had been said of them.
         """
         self._ahead = records
 
     def handle(self, records: Sequence[Record]) -> None:
+        ahead, self._ahead = self._ahead, ()  # of these records together, not of a part of them
         batch = [self._read(r) for r in records if r.topic in (_PAYMENT, _FRAUD)]
         if not batch:
             return
-        ahead, self._ahead = self._ahead, ()
         try:
             self._handle(batch, self._readable(ahead))
         except BaseException:

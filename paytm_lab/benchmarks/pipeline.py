@@ -32,6 +32,7 @@ SHARE = 0.75
 WARM_PAYMENTS = 2_000
 SUSTAINED_S = 60.0
 BACKLOG_EVENTS = 12_000  # the slowest consumer is then about four seconds behind, at most
+FILL_PAYMENTS = BACKLOG_EVENTS // 3  # analytics reads three events of each
 OFFERED_PER_S = 200
 OFFERED_S = 20.0
 HERE, ELSEWHERE = ("shard_manager",), ("fraud", "analytics", "notifications")
@@ -52,7 +53,7 @@ def run(
     ``payments_per_s`` posted in that minute and ``lag_s``, the time until all was done after it.
     ``cpu``: in that minute, by process and the lab's own by thread: ``cpu_ms_per_payment`` and
     ``cpu_share`` of all that was used. ``stored``, where Cassandra does it: ``writes_per_payment``
-    of each ``table``, in that minute and until all of it was done. ``offered``: an open loop of 200
+    of each ``table``, from the warm-up until all of it was done. ``offered``: an open loop of 200
     a second; ``decision_ms_p50`` and ``p99`` from the time of the event to the decision about it.
     ``processes``: 1, all in one process; 4, as the services run: the consumers of fraud, analytics
     and notifications in processes of their own.
@@ -121,7 +122,7 @@ def _sustained(lab: Any, seconds: float, server_pids: Mapping[str, int]) -> list
     writes: Callable[[], dict[str, int]] = getattr(system.wide, "writes", dict)
     written = writes()
     # Until the queues are as full as they will be: what fills them is no part of a rate.
-    warm = post(lambda made: made >= WARM_PAYMENTS)
+    warm = post(lambda made: made >= FILL_PAYMENTS)
     waiting = system.backlog()
     cpu = CpuTable(server_pids)
     started = time.monotonic()

@@ -150,6 +150,8 @@ class ConsumerRunner:
         records = consumer.poll(self._records_max, timeout_s)
         if records and self._gather_s > 0:
             self._gather(consumer, records)
+            mine = consumer.assignment()  # gathering is polling, which may lose some
+            records = [r for r in records if (r.topic, r.partition) in mine]
         return records
 
     def _member(self) -> LogConsumer:

@@ -185,9 +185,10 @@ class StagedRunner(ConsumerRunner):
             self._stored.clear()
         if not now or not self._stored:
             return
-        stored, self._stored = self._stored, []
         self._commit_at_s = self._clock.monotonic_s() + COMMIT_S
-        if self._commit(self._member(), stored):
+        committed = self._commit(self._member(), self._stored)  # where it raises, they stay
+        self._stored.clear()
+        if committed:
             self.error = None
             self._waits_in_row = 0
 

@@ -59,8 +59,9 @@ class TogetherRunner(ConsumerRunner):
         self._next_at_s = float("-inf")
 
     def _next_records(self, consumer: LogConsumer, timeout_s: float) -> list[Record]:
-        self._give_back(consumer)
-        self._hold(consumer.poll(max(0, min(self._room(), self._records_max)), timeout_s))
+        records = consumer.poll(max(0, min(self._room(), self._records_max)), timeout_s)
+        self._give_back(consumer)  # what was lost in this very poll, too
+        self._hold(records)
         ripe = self._take_ripe()
         if ripe:
             keys = {record.key for record in ripe}
@@ -111,6 +112,11 @@ class TogetherRunner(ConsumerRunner):
         if ripe:
             self._next_at_s = now_s + self._gather_s
         return ripe
+
+    def _drop_lost(self, consumer: LogConsumer) -> None:
+        # What waits comes before what is held: when it comes again, so must that.
+        super()._drop_lost(consumer)
+        self._give_back(consumer)
 
     def _read_again(self, consumer: LogConsumer) -> None:
         self._held.clear()

@@ -351,7 +351,6 @@ class System:
         """Wait until ``is_drained``; Unavailable, naming what still waits, after too long. Where a
         store is full or cannot be read for a while, its own error is raised.
         """
-        self._hurry(True)
         try:
             self._until_drained(deadline_s, on_progress)
         finally:
@@ -367,6 +366,7 @@ class System:
         stored_at = time.monotonic()
         pause = threading.Event()
         while not self.is_drained():
+            self._hurry(True)  # anew, since another drain may have ended
             if on_progress is not None:
                 on_progress(self.backlog())
             now = time.monotonic()

@@ -160,6 +160,32 @@ def test_an_expected_record_that_cannot_be_read_holds_up_nothing(tmp_path: Path)
     world.close()
 
 
+def test_what_was_expected_beside_a_record_that_cannot_be_read_is_expected_no_more(
+    tmp_path: Path,
+) -> None:
+    """A batch with such a record is halved. If a later copy of an event were stored with the first
+    half, the event in the other half would count for nothing, and the copy, after a crash, neither.
+    """
+    world = World(tmp_path / "world")
+    data = payment("p")
+    first, bad, second, copy = as_records(
+        [message(INITIATED, data), *[message(COMPLETED, data)] * 3]
+    )
+    bad = bad._replace(value=b"\xff")
+    consumer = AnalyticsConsumer(world.store, world.clock)
+    consumer.expect([copy])
+    with pytest.raises(ValueError):
+        consumer.handle([first, bad, second])
+    consumer.handle([first])
+    with pytest.raises(ValueError):
+        consumer.handle([bad])
+    again = AnalyticsConsumer(world.store, world.clock)  # the process died here
+    again.handle([second, copy])
+    both = [message(INITIATED, data), message(COMPLETED, data)]
+    assert contents(read_rollups(world.real_store)) == contents(expected(both))
+    world.close()
+
+
 @pytest.mark.parametrize("key", ["", "asha", "٣" * 36, "0" * 36])
 def test_what_is_about_no_payment_began_long_ago(key: str) -> None:
     assert began_us(Record("payment_events", 0, 0, key, b"", (), 0)) == 0

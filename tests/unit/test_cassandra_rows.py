@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 from cassandra.cqltypes import BytesType, DoubleType, LongType, UTF8Type
 from cassandra.protocol import ColumnMetadata
@@ -85,6 +86,11 @@ GOOD: dict[str, Any] = {"a": "a", "n": 1, "c": "c"}
         ({"b": 7}, "not a blob"),
         ({"a": "x" * 65_536}, "a partition key of 65536 bytes"),
         ({"more": "\ud800"}, "cannot hold"),
+        ({"a": "\ud800"}, "cannot hold"),
+        ({"x": 10**400}, "cannot hold"),
+        ({"n": np.int64(1)}, "not a bigint"),
+        ({"x": np.float32(0.5)}, "not a double"),
+        ({"b": bytearray(b"raw")}, "not a blob"),
     ],
 )
 def test_a_row_that_does_not_fit_is_refused_by_name(changes: dict[str, Any], said: str) -> None:
@@ -103,3 +109,25 @@ def test_a_partition_key_of_one_column_is_not_empty_and_of_two_it_may_be() -> No
     RowPacker(TABLE, "place").bind(prepared(TABLE), GOOD | {"a": ""})
     with pytest.raises(BadInput, match="a partition key of 0 bytes"):
         RowPacker(ALONE, "place").bind(prepared(ALONE), {"a": ""})
+
+
+def test_values_that_are_of_a_type_below_are_packed_as_the_driver_does() -> None:
+    row = {"a": np.str_("a"), "n": True, "c": "c", "x": np.float64("nan"), "b": b""}
+    statement = prepared(TABLE)
+    assert RowPacker(TABLE, "place").bind(statement, row)[0].values == statement.bind(row).values
+
+
+def test_a_column_of_another_type_stops_only_who_names_it() -> None:
+    """Somebody has added it on the server; the lab makes none such."""
+    types = {"a": "text", "x": "double", "made_at": "timestamp"}
+    table = cql.Table("k", "one", ("a",), (), types)
+    packer, statement = RowPacker(table, "place"), prepared(ALONE)
+    assert packer.bind(statement, {"a": "a", "x": 0.5})[0].values[2] == UNSET_VALUE
+    for value in (7, "now", b"12345678"):
+        with pytest.raises(BadInput, match="one"):
+            packer.bind(statement, {"a": "a", "made_at": value})
+
+
+def test_a_bound_row_can_be_shown() -> None:
+    bound, _ = RowPacker(TABLE, "place").bind(prepared(TABLE), GOOD)
+    assert "INSERT" in str(bound)

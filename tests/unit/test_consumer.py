@@ -380,3 +380,28 @@ def test_what_was_polled_before_an_error_is_handled(world: World) -> None:
     with pytest.raises(Unavailable):
         runner.step()
     assert (runner.step(), runner.lag()) == (6, 0)
+
+
+def test_what_is_lost_while_a_runner_gathers_is_not_handled(world: World) -> None:
+    world.append(200)
+    log = reads_ahead(world, 150)
+    runner = world.make_runner(log, records_max=500, gather_s=0.5)
+    member: Any = runner._member()
+    first = member.poll
+
+    def poll(records_max: int, timeout_s: float) -> list[Record]:
+        found: list[Record] = first(records_max, timeout_s)
+        if not others:
+            others.append(world.log.consumer("g", [TOPIC]))
+        return found
+
+    others: list[Any] = []
+    member.poll = poll
+    runner.step()
+    mine = runner._member().assignment()
+    assert len(mine) == 4
+    handled = {(r.topic, r.partition) for r in world.recorder.handled}
+    assert handled <= mine, "what the other has now is its own to handle"
+    others[0].close()
+    world.run(runner)
+    assert len({r.value for r in world.recorder.handled}) == 200

@@ -276,6 +276,26 @@ def test_a_crash_between_storing_and_commit_repeats(world: World) -> None:
     again.close()
 
 
+def test_what_ends_a_commit_before_it_is_made_is_tried_again(world: World) -> None:
+    """Nothing more comes whose commit would take it along."""
+    broken = [True]
+
+    def fail(_: str) -> None:
+        if broken:
+            broken.pop()
+            raise RuntimeError("not the log's own error")
+
+    world.append(5)
+    world.runner.fault = fail
+    with pytest.raises(RuntimeError):
+        world.until(lambda: not broken)
+    for _ in range(20):
+        world.runner.step()
+        world.clock.advance(COMMIT_S)
+    assert world.runner.lag() == 0
+    assert len(world.handler.stored_values()) == 5
+
+
 def test_a_paused_runner_does_nothing(world: World) -> None:
     world.append(5)
     world.runner.paused = True

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -121,6 +122,20 @@ def test_nothing_is_held_longer_than_said_whatever_its_id_claims(world: World) -
     assert world.handler.values() == [["behind it", "of tomorrow"]]
 
 
+@pytest.mark.parametrize("jump_s", [-3_600, 3_600])
+def test_a_wall_clock_that_jumps_holds_nothing_longer(world: World, jump_s: int) -> None:
+    now_us = world.clock.now_us
+    world.append("early", 0, "before")
+    assert world.runner.step() == 0
+    world.clock.now_us = lambda: now_us() + jump_s * 1_000_000  # type: ignore[method-assign]
+    for n in range(8):
+        world.append("late", 0, str(n))
+        world.after(0.2)
+    assert "before" in [value for batch in world.handler.values() for value in batch]
+    world.after(GATHER_S + HOLD_S)
+    assert world.runner.held() == 0
+
+
 def test_when_nothing_more_comes_all_is_handled(world: World) -> None:
     world.append("early", 0, "a1")
     assert world.runner.step() == 0
@@ -178,6 +193,57 @@ def test_partitions_that_another_member_has_now_are_not_held(tmp_path: Path) -> 
     assert world.runner.lag() == 0
     other.close()
     world.close()
+
+
+def test_a_partition_that_is_lost_by_the_poll_itself_is_not_handled(tmp_path: Path) -> None:
+    world = World(tmp_path / "log", partitions=2)
+    for n in range(20):
+        world.append("early", n, f"e{n}")
+        world.append("late", n, f"l{n}")
+    while world.runner.held() < 40:
+        assert world.runner.step() == 0
+    other = world.log.consumer("g", TOPICS)
+    world.clock.advance(5)  # all of it is ripe
+    world.runner.step()
+    mine = world.runner._member().assignment()
+    assert len(mine) == 2
+    handled = {(r.topic, r.partition) for batch in world.handler.batches for r in batch}
+    assert handled == mine, "what the other has now is its own to handle"
+    other.close()
+    world.close()
+
+
+def test_what_is_held_of_a_partition_goes_when_what_waits_before_it_goes(tmp_path: Path) -> None:
+    """Else it may be handled before that, when the partition comes back; and totals that carry an
+    offset pass over what comes after.
+    """
+    world = World(tmp_path / "log", partitions=2)
+    runner = world.runner = world.make_runner(records_max=4, backoff_s=1.0)
+    lost = ("late", 1)
+    old, young = _keys_of(1, -9_000), _keys_of(1, 2_000)
+    for n in range(4):
+        world.log.append([Message("late", (old if n < 2 else young)[n], b"%d" % n)])
+    world.handler.failures = 1
+    assert runner.step() == 0
+    assert (world.handler.failures, runner.held()) == (0, 2), "two wait, two are held behind them"
+    other = world.log.consumer("g", TOPICS)
+    runner.step()
+    other.poll(0, 0.0)
+    assert lost in other.assignment()
+    other.close()
+    for n in range(20):
+        world.append("early", 0, str(n))
+    for _ in range(60):
+        world.after(0.3)
+    assert runner.lag() == 0
+    offsets = [r.offset for b in world.handler.batches for r in b if (r.topic, r.partition) == lost]
+    assert list(dict.fromkeys(offsets)) == [0, 1, 2, 3], "each after what is ahead of it"
+    world.close()
+
+
+def _keys_of(partition: int, from_ms: int) -> list[str]:
+    keys = (str(ms) for ms in range(from_ms, from_ms + 100))
+    return [key for key in keys if crc32(key.encode()) % 2 == partition]
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])

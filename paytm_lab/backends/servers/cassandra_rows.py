@@ -8,7 +8,7 @@ has to be refused anyway.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from cassandra.query import UNSET_VALUE, BoundStatement
@@ -41,6 +41,10 @@ def _blob(value: Any) -> bytes:
     return value
 
 
+def _other(value: Any) -> bytes:
+    raise TypeError(f"{value!r:.80} is for a column of a type that the lab has not")
+
+
 _PACK: dict[str, Callable[[Any], bytes]] = {
     "text": str.encode,
     "bigint": _bigint,
@@ -49,12 +53,18 @@ _PACK: dict[str, Callable[[Any], bytes]] = {
 }
 
 
+def size_bytes(values: Iterable[Any]) -> int:
+    """About how many bytes a statement of these packed values is."""
+    sizes = [len(value) for value in values if isinstance(value, bytes)]
+    return sum(sizes) + _COLUMN_OVERHEAD_BYTES * len(sizes)
+
+
 class RowPacker:
     """For statements that take all columns of ``table`` in their order."""
 
     def __init__(self, table: Table, place: str) -> None:
         self._table, self._place = table, place
-        self._columns = [(name, _PACK[type_]) for name, type_ in table.columns.items()]
+        self._columns = [(name, _PACK.get(type_, _other)) for name, type_ in table.columns.items()]
         at = {name: number for number, name in enumerate(table.columns)}
         self._key = [at[name] for name in table.key]
         self._partition = [at[name] for name in table.partition_key]
@@ -72,8 +82,8 @@ class RowPacker:
             ) from error
         bound = BoundStatement(prepared)
         bound.values = values
-        sizes = [len(value) for value in values if isinstance(value, bytes)]
-        return bound, sum(sizes) + _COLUMN_OVERHEAD_BYTES * len(sizes)
+        bound.raw_values = row  # what it shows of itself
+        return bound, size_bytes(values)
 
     def _values(self, row: Row) -> list[Any]:
         values: list[Any] = []

@@ -13,22 +13,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from cassandra.query import BatchStatement, BatchType
+from cassandra.query import BatchStatement
 
 from paytm_lab.backends.servers import cassandra_tables as cql
-from paytm_lab.backends.servers.cassandra_rows import RowPacker
+from paytm_lab.backends.servers.cassandra_batches import Batch, vote
+from paytm_lab.backends.servers.cassandra_rows import RowPacker, size_bytes
 from paytm_lab.backends.servers.cassandra_session import CassandraSession
 from paytm_lab.backends.servers.cassandra_tables import Table
 from paytm_lab.core.errors import BadInput, Unavailable
 from paytm_lab.ports.wide_store import Row, WideTable
 
-# Cassandra's default settings refuse a batch of several partitions from 50 KiB on. From 5 KiB or 10
-# partitions on they log it, which the settings of the lab's own server raise. Measured, a partition
-# of two rows: 600 us of the server's time and 200 us of the client's alone, 500 and 90 with nine
-# others, 300 and 80 with 31 others.
-_BATCH_BYTES_MAX = 32 * 1024
-_BATCH_PARTITIONS_MAX = 32
-_DELETE_BYTES = 100  # about
 _FETCH_PARTITIONS_MAX = 64
 _STATEMENTS_IN_BATCH_MAX = 65_535
 _CLAIMS_MAX = 1_000  # rows of one partition in one vote
@@ -65,7 +59,7 @@ class CassandraWideStore:
         self._place = f"{self._session.place}/{keyspace}"
         self._lock = threading.Lock()
         self._tables: dict[str, Table] = {}
-        self._prepared: dict[tuple[str, Callable[[Table], str]], Any] = {}
+        self._prepared: dict[tuple[str, Callable[[Table], str]], tuple[Table, Any]] = {}
 
     # Tables
 
@@ -135,11 +129,13 @@ class CassandraWideStore:
 
     def _statement(self, table: Table, text: Callable[[Table], str]) -> Any:
         """Prepared once; there are as many as tables times kinds of statement."""
-        statement = self._prepared.get((table.name, text))
-        if statement is None:
-            statement = self._session.prepare(text(table))
-            with self._lock:
-                self._prepared[table.name, text] = statement
+        known = self._prepared.get((table.name, text))
+        if known is not None and known[0] == table:
+            return known[1]
+        statement = self._session.prepare(text(table))
+        with self._lock:
+            # The table may have grown meanwhile: a statement takes the columns it was made for.
+            self._prepared[table.name, text] = table, statement
         return statement
 
     # Writing
@@ -157,8 +153,9 @@ class CassandraWideStore:
             cql.require_partition(declared, key[: len(declared.partition_key)], self._place)
         if keys:
             prepared = self._statement(declared, cql.delete)
-            bound = {k: (_bound(prepared, k, self._place), _DELETE_BYTES) for k in keys}
-            self._session.run(self._batches(declared, bound))
+            bound = {key: _bound(prepared, key, self._place) for key in keys}
+            sized = {key: (each, size_bytes(each.values)) for key, each in bound.items()}
+            self._session.run(self._batches(declared, sized))
 
     def _bind(
         self, table: Table, text: Callable[[Table], str], rows: Mapping[_Key, Row]
@@ -173,7 +170,7 @@ class CassandraWideStore:
         for key, bound in rows.items():
             partitions.setdefault(key[:width], []).append(bound)
         batches: list[BatchStatement] = []
-        open_: dict[Any, _Batch] = {}
+        open_: dict[Any, Batch] = {}
         for partition, of_partition in partitions.items():
             if len(of_partition) > _STATEMENTS_IN_BATCH_MAX:
                 raise BadInput(
@@ -185,7 +182,7 @@ class CassandraWideStore:
             replica = self._session.replica_of(self._keyspace, statements[0])
             batch = open_.get(replica)
             if batch is None or not batch.has_room(size):
-                batch = open_[replica] = _Batch()
+                batch = open_[replica] = Batch()
                 batches.append(batch.statement)
             batch.add(statements, size)
         return batches
@@ -222,7 +219,7 @@ class CassandraWideStore:
             voted = {p: chunks.pop() for p, chunks in waiting.items() if chunks}
             if not voted:
                 return new
-            answers = self._session.run([_vote([bound[key] for key in k]) for k in voted.values()])
+            answers = self._session.run([vote([bound[key] for key in k]) for k in voted.values()])
             refused = {}
             for (partition, keys), answer in zip(voted.items(), answers, strict=True):
                 if answer[0][0]:
@@ -345,26 +342,6 @@ class CassandraWideStore:
         self._session.close()
 
 
-class _Batch:
-    """Rows of partitions that travel together; one partition alone may be of any size."""
-
-    def __init__(self) -> None:
-        self.statement = BatchStatement(BatchType.UNLOGGED)
-        self._bytes = 0
-        self._partitions = 0
-
-    def has_room(self, size_bytes: int) -> bool:
-        return (
-            self._partitions < _BATCH_PARTITIONS_MAX
-            and self._bytes + size_bytes <= _BATCH_BYTES_MAX
-        )
-
-    def add(self, statements: Sequence[Any], size_bytes: int) -> None:
-        self.statement.add_all(statements, [None] * len(statements))
-        self._bytes += size_bytes
-        self._partitions += 1
-
-
 def _merged(table: Table, rows: Sequence[Row], place: str) -> dict[_Key, Row]:
     """One row per key: rows sent together bear one time, and of two with one time the greater value
     would count, not the later.
@@ -391,14 +368,6 @@ def _keys(table: Table, rows: Iterable[Row]) -> list[_Key]:
 
 def _chunks(keys: list[_Key]) -> list[list[_Key]]:
     return [keys[i : i + _CLAIMS_MAX] for i in range(0, len(keys), _CLAIMS_MAX)]
-
-
-def _vote(statements: Sequence[Any]) -> Any:
-    if len(statements) == 1:
-        return statements[0]
-    batch = BatchStatement(BatchType.UNLOGGED)
-    batch.add_all(statements, [None] * len(statements))
-    return batch
 
 
 def _bound(prepared: Any, values: Any, place: str) -> Any:
