@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,13 @@ QUICK = ("00",)
 _SIZES = ("users", "payments")  # halved in the third set, where a notebook has them
 
 
-def run(data_dir: Path, quick: bool = False) -> list[dict[str, Any]]:
+def run(
+    data_dir: Path, quick: bool = False, tell: Callable[[str], None] = lambda text: None
+) -> list[dict[str, Any]]:
     """Rows ``notebook``, ``parameters`` (what differs from its own), ``seconds`` (one kernel,
-    from its start on), ``passed``. Run it in the project's folder. Quick: one notebook, once.
+    from its start on), ``passed``, ``error`` (the first line of what a cell raised, or nothing).
+    ``tell`` hears of each failure with the cell. Run it in the project's folder. Quick: one
+    notebook, once.
     """
     rows = []
     for path in notebooks_in(FOLDER):
@@ -27,20 +32,29 @@ def run(data_dir: Path, quick: bool = False) -> list[dict[str, Any]]:
         known = known_parameters(read_notebook(path), path.name)
         for number, given in enumerate(_sets(known)[: 1 if quick else 3]):
             started_s = time.perf_counter()
+            raised = ""
             try:
                 execute(path, data_dir / f"{path.stem}-{number}.ipynb", given)
-                passed = True
-            except NotebookFailed:
-                passed = False
+            except NotebookFailed as error:
+                raised = error.raised
+                # Not where it was written to: that is gone when the benchmark ends.
+                tell(f"{_with(given)}{error.message}")
             rows.append(
                 {
                     "notebook": path.stem,
                     "parameters": given,
                     "seconds": round(time.perf_counter() - started_s, 1),
-                    "passed": passed,
+                    "passed": not raised,
+                    "error": raised,
                 }
             )
     return rows
+
+
+def _with(given: dict[str, Any]) -> str:
+    return (
+        f"with {', '.join(f'{name}={value}' for name, value in given.items())}: " if given else ""
+    )
 
 
 def _sets(known: dict[str, Any]) -> list[dict[str, Any]]:

@@ -172,9 +172,10 @@ class OutcomeUnknown(PaytmLabError):
 
 
 class NotebookFailed(PaytmLabError):
-    """The message shows the cell's source and what it raised."""
+    """The message shows the cell's source and what it raised; ``raised`` only that, on one line."""
 
     code = "notebook_failed"
+    raised = ""
 
 
 class StoreError(PaytmLabError):

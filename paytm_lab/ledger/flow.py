@@ -66,6 +66,13 @@ class Flow:
         self.candidate: Candidate | None = None
         self.pending: Outcome | None = None
 
+    @property
+    def payment_id(self) -> bytes:
+        """The id that it will have once it is started."""
+        if self.operation is None:
+            raise errors.IntegrityError("a payment that is PENDING was started before")
+        return self.operation.payment_id
+
     def start(self) -> bytes:
         """Hand it to its source; the payment's id."""
         op = self.operation

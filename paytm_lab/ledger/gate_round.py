@@ -2,6 +2,8 @@
 
     admitted -> a known key? -- yes ------------------------------------> posted: the ledger answers
                   | no
+                a key twice? -- the later ones: when the first is answered -> posted, likewise
+                  | no
                   v
                 gate.decide(the whole round) -> held, refused or as it is -> posted
                   | Unavailable
@@ -15,15 +17,17 @@ round trip a step of the scorer, one call of a model's arrays.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
 
 from paytm_lab.core import errors
 from paytm_lab.core.fraud import Candidate, Decision, Verdict
 from paytm_lab.ledger.flow import Flow
-from paytm_lab.ledger.operations import Outcome, Pay, Result
+from paytm_lab.ledger.operations import Done, Outcome, Pay, Result
 from paytm_lab.messaging.worker import Trouble
 from paytm_lab.ports.fraud_gate import FraudGate
 
 ROUND_MAX = 256  # past this a payment costs no less, and all of a round wait for its last
+Begun = bytes | errors.PaytmLabError  # a payment's id, or why it was not begun
 FindKeys = Callable[[int, Sequence[bytes]], Collection[bytes]]
 
 
@@ -32,6 +36,35 @@ def withdraw(admitted: Iterable[Flow | errors.PaytmLabError]) -> None:
     for each in admitted:
         if isinstance(each, Flow):
             each.withdraw()
+
+
+def _first_of_each_key(flows: Sequence[Flow]) -> tuple[list[Flow], dict[Flow, Flow]]:
+    """Those that are the first of their key, or have none; the others, each with its first. A key
+    is of one sender.
+    """
+    found: dict[bytes, Flow] = {}
+    firsts: list[Flow] = []
+    repeats: dict[Flow, Flow] = {}
+    for flow in flows:
+        op = flow.operation
+        key = op.key_hash if isinstance(op, Pay) else None
+        if key is None or found.setdefault(key, flow) is flow:
+            firsts.append(flow)
+        else:
+            repeats[flow] = found[key]
+    return firsts, repeats
+
+
+def _answered(done: Done, later: Sequence[Flow], result: Result) -> None:
+    """The first of a key has its outcome, which the ledger now repeats; unasked, so these are not
+    posted where there is none: they hear its error too.
+    """
+    done(result)
+    for flow in later:
+        if isinstance(result, errors.PaytmLabError):
+            flow.finish(result)
+        else:
+            flow.start()
 
 
 class GateRounds:
@@ -47,24 +80,39 @@ class GateRounds:
         self._find_keys = find_keys
         self._trouble = Trouble("fraud gate")
 
-    def judge(self, gate: FraudGate, flows: Sequence[Flow]) -> dict[Flow, errors.PaytmLabError]:
+    def judge(self, gate: FraudGate, flows: Sequence[Flow]) -> dict[Flow, Begun]:
         """Ask about all of them, but for those whose key is known: they keep their first outcome.
-        The errors of those that cannot be judged, which hold no room any more.
+        What is to be said of those that are not to be started now: the errors of those that cannot
+        be judged, which hold no room any more; the ids of those that start by themselves.
         """
         try:
-            failed = self._judge(gate, flows)
+            known, failed = self._known(flows)
+            waiting: dict[Flow, list[Flow]] = {}
+            new = [flow for flow in flows if flow not in known and flow not in failed]
+            while new:
+                firsts, repeats = _first_of_each_key(new)
+                failed |= self._judge(gate, firsts)
+                new = []
+                for flow, first in repeats.items():
+                    # What is to repeat one that cannot be judged is the first of its key itself.
+                    if first in failed:
+                        new.append(flow)
+                    else:
+                        waiting.setdefault(first, []).append(flow)
         except BaseException:
             withdraw(flows)
             raise
         withdraw(failed)
-        return failed
+        found: dict[Flow, Begun] = dict(failed)
+        for first, later in waiting.items():
+            first.done = partial(_answered, first.done, later)
+            found.update((flow, flow.payment_id) for flow in later)
+        return found
 
     def _judge(self, gate: FraudGate, flows: Sequence[Flow]) -> dict[Flow, errors.PaytmLabError]:
-        known, failed = self._known(flows)
+        failed: dict[Flow, errors.PaytmLabError] = {}
         asked, candidates = [], []
         for flow in flows:
-            if flow in known or flow in failed:
-                continue
             candidate = flow.ask_about()
             if candidate is not None:
                 asked.append(flow)

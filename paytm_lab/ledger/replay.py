@@ -18,6 +18,8 @@ from sqlalchemy import select
 from paytm_lab.core.clock import Clock, SystemClock
 from paytm_lab.core.errors import IntegrityError, PaytmLabError, StorageCorrupt
 from paytm_lab.core.ids import FUNDING, RECEIVABLE, event_id, payment_id_text
+from paytm_lab.core.money import in_words
+from paytm_lab.core.words import plural
 from paytm_lab.ledger.as_of import (
     OpenPayment,
     balances_as_of,
@@ -96,14 +98,20 @@ class ReplayReport(msgspec.Struct, frozen=True):
             return "; ".join(self.unknown)
         if not self.drift:
             return "drift is zero"
-        named = ", ".join(f"{d.user_id} {d.rebuilt_paise - d.ledger_paise:+d}" for d in self.drift)
-        return f"{self.drift_total} accounts drift (paise): {named}"
+        named = [f"{d.user_id} by {in_words(d.rebuilt_paise - d.ledger_paise)}" for d in self.drift]
+        if more := self.drift_total - len(named):
+            named.append(f"and {more} more")
+        verb = "balance drifts" if self.drift_total == 1 else "balances drift"
+        return f"{self.drift_total} {verb} from the ledger: {', '.join(named)}"
 
     def __str__(self) -> str:
+        under_way = f"{self.added_back} {plural(self.added_back, 'payment')} under way"
+        if self.added_back:
+            under_way += f" with {in_words(self.added_back_paise)}"
         return (
             f"{self.accounts} balances rebuilt from {self.applied} completed payments in"
             f" {self.events} events ({self.duplicates} repeated, {self.not_relayed} not relayed,"
-            f" {self.added_back} payments under way): {self._detail()}\n"
+            f" {under_way}): {self._detail()}\n"
             f"money verdict: {self.verdict}"
         )
 

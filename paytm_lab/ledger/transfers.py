@@ -29,7 +29,7 @@ from paytm_lab.core.ids import (
 from paytm_lab.core.money import require_amount, require_currency, require_payable
 from paytm_lab.ledger.admission import Admission
 from paytm_lab.ledger.flow import Flow
-from paytm_lab.ledger.gate_round import ROUND_MAX, FindKeys, GateRounds, withdraw
+from paytm_lab.ledger.gate_round import ROUND_MAX, Begun, FindKeys, GateRounds, withdraw
 from paytm_lab.ledger.operations import (
     Capture,
     CreateAccount,
@@ -101,13 +101,14 @@ class TransferEngine:
         """
         flow = self._admit(request, "transfer", self._checked(request), None, done)
         if self.gate is not None:
-            for error in self.gate_rounds.judge(self.gate, [flow]).values():
-                raise error
+            said = self.gate_rounds.judge(self.gate, [flow]).get(flow)
+            if isinstance(said, errors.PaytmLabError):
+                raise said
         return flow.start()
 
     def submit_many(
         self, requests: Sequence[PaymentRequest], answers: Sequence[Done]
-    ) -> list[bytes | errors.PaytmLabError]:
+    ) -> list[Begun]:
         """``submit`` for each, in order, with one of ``answers`` each; the gate is asked about
         them together, ``ROUND_MAX`` at a time.
 
@@ -115,16 +116,16 @@ class TransferEngine:
         room it ends before that one, so the list may be shorter than ``requests``; Overloaded where
         the first finds none.
         """
-        begun: list[bytes | errors.PaytmLabError] = []
+        begun: list[Begun] = []
         for first in range(0, len(requests), ROUND_MAX):
             end = first + ROUND_MAX
             admitted, full = self._admit_all(requests[first:end], answers[first:end])
-            failed: Mapping[Flow, errors.PaytmLabError] = {}
+            said: Mapping[Flow, Begun] = {}
             if self.gate is not None:
                 flows = [each for each in admitted if isinstance(each, Flow)]
-                failed = self.gate_rounds.judge(self.gate, flows)
+                said = self.gate_rounds.judge(self.gate, flows)
             begun += [
-                each if isinstance(each, errors.PaytmLabError) else failed.get(each) or each.start()
+                each if isinstance(each, errors.PaytmLabError) else said.get(each) or each.start()
                 for each in admitted
             ]
             if full is not None:

@@ -362,8 +362,12 @@ def kernel_environment(folder: Path) -> dict[str, str]:
 
 def _failed(notebook: Path, out: Path, source: str, name: str, value: str) -> NotebookFailed:
     cell = "\n".join(f"    {line}" for line in source.strip().splitlines())
-    return NotebookFailed(
-        f"{notebook.name} failed in this cell:\n{cell}\n  {name}: {_ANSI.sub('', value)}",
+    told = _ANSI.sub("", value).strip()
+    raised = f"{name}: {told}" if told else name
+    error = NotebookFailed(
+        f"{notebook.name} failed in this cell:\n{cell}\n  {raised}",
         place=str(out),
         remedy="Open it in JupyterLab (make lab) and run it cell by cell.",
     )
+    error.raised = raised.partition("\n")[0].rstrip()
+    return error

@@ -17,7 +17,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from paytm_lab.core.errors import BadInput, StorageCorrupt
-from paytm_lab.core.ids import payment_id_text
+from paytm_lab.core.ids import parse_payment_id, payment_id_text
 from paytm_lab.simulation.driver import Posted
 
 _NAME = "last_run.npz"
@@ -93,9 +93,13 @@ def latency_of(folder: Path, payment_id: str) -> float:
     repeat has its original's id, and its wait is not the one that the original's caller felt.
     """
     try:
-        found = load(folder)
+        raw = parse_payment_id(payment_id)
+        with _opened(folder) as held:
+            if json.loads(held["about"].tobytes())["figures"]["repeated"]:
+                return float("nan")
+            # Compared as two numbers each: a run of a million becomes no million texts.
+            same = held["ids"].view("<u8").reshape(-1, 2) == np.frombuffer(raw, "<u8")
+            place = np.flatnonzero(same.all(axis=1))
+            return float(held["latency_ms"][place[-1]]) if len(place) else float("nan")
     except (BadInput, StorageCorrupt):
         return float("nan")
-    if found.figures["repeated"]:
-        return float("nan")
-    return found.latency_by_payment.get(payment_id, (0.0, float("nan")))[1]

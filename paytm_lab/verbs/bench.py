@@ -14,7 +14,7 @@ from paytm_lab.config import Settings
 from paytm_lab.core.errors import BadInput
 from paytm_lab.lab import Lab
 from paytm_lab.stack.control import Stack
-from paytm_lab.terminal import print_json, say, table
+from paytm_lab.terminal import note, print_json, say, table
 from paytm_lab.verbs.common import Common, collect_less
 
 _HELPERS = frozenset({"cpu", "raw_loop"})
@@ -75,7 +75,7 @@ def bench(common: Common, name: str | None, quick: bool) -> int:
         tempfile.TemporaryDirectory(prefix="paytm_lab-bench-", dir=common.data) as folder,
         _Labs(settings.profile) as open_lab,
     ):
-        given = {"open_lab": open_lab, "server_pids": _server_pids(settings)}
+        given = {"open_lab": open_lab, "server_pids": _server_pids(settings), "tell": note}
         rows = module.run(Path(folder), quick, **{k: v for k, v in given.items() if k in asked})
     if common.as_json:
         print_json({"bench": name, "profile": settings.profile, "rows": rows})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -49,7 +50,7 @@ from tests.path.command_line import Cli
                 "what model round rounds gate_ms_p50 added_ms_p50 ratio round_ms_p50",
             ],
         ),
-        ("notebooks", ["notebook parameters seconds passed"]),
+        ("notebooks", ["notebook parameters seconds passed error"]),
         (
             "http",
             [
@@ -71,6 +72,33 @@ def test_bench_quick_prints_one_line(name: str, kinds: list[str], cli: Cli) -> N
         {kind for kind in kinds if set(kind.split()) <= row.keys()} for row in done.json["rows"]
     ]
     assert all(found) and set.union(*found) == set(kinds)
+
+
+def test_bench_notebooks_says_why_one_failed(
+    tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With one of three sets of parameters: in its row, and with the cell on stderr."""
+    sources = ["seed = 7\nusers = 10", "if users < 10:\n    raise ValueError('too few\\nof them')"]
+    cells = [
+        {"cell_type": "code", "id": f"c{n}", "source": source, "outputs": []}
+        | {"metadata": {"tags": ["parameters"][n:]}, "execution_count": None}
+        for n, source in enumerate(sources)
+    ]
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "01_small.ipynb").write_text(
+        json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5})
+    )
+    monkeypatch.chdir(tmp_path)
+    done = cli("bench", "notebooks", "--json")
+    assert done.code == 0
+    assert [(row["passed"], row["error"]) for row in done.json["rows"]] == [
+        (True, ""),
+        (True, ""),
+        (False, "ValueError: too few"),
+    ]
+    told = "with seed=9, users=5: 01_small.ipynb failed in this cell:\n    if users < 10:"
+    assert told in done.err and "ValueError: too few\nof them" in done.err
+    assert done.err.count("failed in this cell") == 1
 
 
 def test_bench_makes_the_folder_that_it_is_given(tmp_path: Path, cli: Cli) -> None:

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import random
 import sqlite3
+import tracemalloc
 from contextlib import closing
+from math import isnan
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from paytm_lab import Lab, Workload
+from paytm_lab.core.clock import SystemClock
 from paytm_lab.core.errors import BadInput, StorageCorrupt
+from paytm_lab.core.ids import PaymentIds, payment_id_text
+from paytm_lab.simulation import last_run
+from paytm_lab.simulation.driver import Posted
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -94,3 +101,35 @@ def test_no_run_and_a_damaged_file_are_said(tmp_path: Path) -> None:
         (tmp_path / "last_run.npz").write_bytes(b"PK\x03\x04 not really")
         with pytest.raises(StorageCorrupt, match="last run cannot be read"):
             lab.last_run()
+
+
+def saved(folder: Path, payments: int) -> list[str]:
+    """A last run whose payment n was answered after n ms; its ids as text."""
+    ids = PaymentIds(SystemClock(), random.Random(5))
+    posted = Posted()
+    posted.make_room(payments)
+    for n in range(payments):
+        posted.ids[n], posted.latency_ms[n] = ids.next(n % 1024), float(n)
+    last_run.save(folder, {"repeated": 0}, {0: 0}, posted)
+    return [payment_id_text(each) for each in posted.ids]
+
+
+def test_one_payments_latency_is_that_of_the_whole_run_read_back(tmp_path: Path) -> None:
+    ids = saved(tmp_path, 300)
+    whole = last_run.load(tmp_path).latency_by_payment
+    assert [last_run.latency_of(tmp_path, each) for each in ids] == [whole[i][1] for i in ids]
+    assert last_run.latency_of(tmp_path, ids[7].upper()) == 7.0
+    assert isnan(last_run.latency_of(tmp_path, "no payment id"))
+    assert isnan(last_run.latency_of(tmp_path, ids[7][:-4] + "0000"))
+
+
+def test_one_payments_latency_costs_no_object_for_each_of_the_others(tmp_path: Path) -> None:
+    """24 bytes a payment are read (id and latency); the texts of all ids alone would take 85."""
+    payments = 20_000
+    ids = saved(tmp_path, payments)
+    tracemalloc.start()
+    found = last_run.latency_of(tmp_path, ids[12_345])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found == 12_345.0
+    assert peak < 60 * payments

@@ -8,13 +8,14 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from paytm_lab.backends.embedded.event_log import EmbeddedEventLog
 from paytm_lab.core.errors import IntegrityError
 from paytm_lab.core.events import PaymentData, encode, wrap
 from paytm_lab.ledger import as_of
-from paytm_lab.ledger.replay import ReplayReport, replay
+from paytm_lab.ledger.replay import Drift, ReplayReport, replay
 from paytm_lab.ports.event_log import Message, Record
 from tests.unit.ledger_world import LedgerWorld, make_honest_ledger
 
@@ -130,9 +131,31 @@ def test_a_balance_that_drifted_is_named_with_its_drift(world: LedgerWorld) -> N
     assert (report.verdict, report.exit_code, report.drift_total) == ("failed", 1, 1)
     (row,) = report.rows()
     assert (row["user_id"], row["drift_paise"]) == ("0", -5)
-    with pytest.raises(IntegrityError, match="0 -5") as raised:
+    said = r"1 balance drifts from the ledger: 0 by -0\.05 rupees$"
+    with pytest.raises(IntegrityError, match=said) as raised:
         report.require_clean()
     assert raised.value.exit_code == 1
+
+
+def test_a_report_speaks_of_rupees_and_counts_those_that_it_does_not_name(
+    world: LedgerWorld,
+) -> None:
+    report = rebuilt(world)
+    some = (Drift("0", 250_000_05, 0), Drift("a", 0, 7))
+    drifted = msgspec.structs.replace(
+        report,
+        verdict="failed",
+        drift=some,
+        drift_total=25,
+        added_back=2,
+        added_back_paise=1_500_00,
+    )
+    assert "2 payments under way with 1,500.00 rupees" in str(drifted)
+    said = (
+        "25 balances drift from the ledger: 0 by 250,000.05 rupees, a by -0.07 rupees, and 23 more"
+    )
+    assert said in str(drifted) and said in drifted._repr_html_()
+    assert "under way with" not in str(report)
 
 
 def test_a_forged_event_is_drift_on_both_sides(world: LedgerWorld) -> None:
