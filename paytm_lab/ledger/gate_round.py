@@ -63,8 +63,11 @@ def _answered(done: Done, later: Sequence[Flow], result: Result) -> None:
     for flow in later:
         if isinstance(result, errors.PaytmLabError):
             flow.finish(result)
-        else:
+            continue
+        try:
             flow.start()
+        except errors.PaytmLabError as error:  # this is the writer's thread, which goes on
+            flow.finish(error)
 
 
 class GateRounds:
