@@ -50,7 +50,8 @@ def run(
     ``at once``: a workload posted as fast as it goes; ``payments_per_s`` from the first post to the
     last consumer done, ``posted_per_s``, ``drain_ratio`` (that time over the posting time).
     ``sustained``: uniform payments for a minute, never far ahead of the slowest consumer:
-    ``payments_per_s`` posted in that minute and ``lag_s``, the time until all was done after it.
+    ``payments_per_s`` posted in that minute, ``done_per_s`` that went all the way in it (as many as
+    the slowest consumer handled), and ``lag_s``, the time until all was done after it.
     ``cpu``: in that minute, by process and the lab's own by thread: ``cpu_ms_per_payment`` and
     ``cpu_share`` of all that was used. ``stored``, where Cassandra does it: ``writes_per_payment``
     of each ``table``, from the warm-up until all of it was done. ``offered``: an open loop of 200
@@ -120,23 +121,29 @@ def _sustained(lab: Any, seconds: float, server_pids: Mapping[str, int]) -> list
         return len(posted)
 
     writes: Callable[[], dict[str, int]] = getattr(system.wide, "writes", dict)
-    written = writes()
+    written, produced = writes(), _produced(system)
     # Until the queues are as full as they will be: what fills them is no part of a rate.
     warm = post(lambda made: made >= FILL_PAYMENTS)
-    waiting = system.backlog()
+    waiting, handled = system.backlog(), _handled(system)
     cpu = CpuTable(server_pids)
     started = time.monotonic()
     count = post(lambda _: time.monotonic() - started >= seconds)
     posted_s = time.monotonic() - started
-    left = system.backlog()
+    left, handled_then = system.backlog(), _handled(system)
     used = cpu.rows(count)
     ended = time.monotonic()
     _done_everywhere(lab)
     lag_s = time.monotonic() - ended
+    records = {group: now - produced[group] for group, now in _produced(system).items()}
+    done = min(
+        (handled_then[group] - handled[group]) * (warm + count) / records[group]
+        for group in records
+    )
     row = {
         "what": "sustained",
         "payments": count,
         "payments_per_s": round(count / posted_s, 1),
+        "done_per_s": round(done / posted_s, 1),
         "seconds": round(posted_s, 2),
         "lag_s": round(lag_s, 2),
         "events_waiting_first": waiting,
@@ -155,6 +162,19 @@ def _sustained(lab: Any, seconds: float, server_pids: Mapping[str, int]) -> list
             if n >= STORED_MIN
         ),
     ]
+
+
+def _produced(system: Any) -> dict[str, int]:
+    """By consumer group: all records of its topics."""
+    return {
+        group: sum(sum(system.log.end_offsets(topic)) for topic in runner.topics)
+        for group, runner in system.runners.items()
+    }
+
+
+def _handled(system: Any) -> dict[str, int]:
+    """By consumer group: the records that it has handled and committed."""
+    return {group: made - system.lag(group) for group, made in _produced(system).items()}
 
 
 def _offered(lab: Any, seconds: float) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from tests.path.command_line import Cli
             "pipeline",
             [
                 "what payments_per_s drain_ratio",
-                "what payments_per_s lag_s",
+                "what payments_per_s done_per_s lag_s",
                 "what process cpu_ms_per_payment cpu_share",
                 "what decision_ms_p50 decision_ms_p99 processes",
             ],
