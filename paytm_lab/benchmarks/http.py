@@ -50,6 +50,7 @@ SETTINGS = {
     "access_token_s": 3_600,
     "log_level": "warning",
     "velocity_limit": 1_000_000,  # ten accounts pay more often than anybody may
+    "outbox_rows_max": 10_000_000,  # nobody empties them in most rows, and a fast run fills them
 }
 
 
