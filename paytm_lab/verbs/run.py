@@ -154,8 +154,7 @@ def _work(
         at_work = tuple(lab.system.runners) if consumers is None else consumers
         what = "relays" if relay else f"consumers {', '.join(at_work)}"
         note(f"{what} at work on {lab.data}; Ctrl-C ends", common.quiet)
-        for runner in lab.system.runners.values():
-            runner.hurry = until_drained
+        lab.system.hurry(until_drained)
         while not stop.wait(0.05):
             if until_drained and not _waiting(lab, relay, at_work):
                 break

@@ -354,9 +354,10 @@ class System:
         try:
             self._until_drained(deadline_s, on_progress)
         finally:
-            self._hurry(False)
+            self.hurry(False)
 
-    def _hurry(self, hurry: bool) -> None:
+    def hurry(self, hurry: bool) -> None:
+        """Whether consumers here hand on at once what they would gather."""
         for runner in self.runners.values():
             runner.hurry = hurry
 
@@ -366,7 +367,7 @@ class System:
         stored_at = time.monotonic()
         pause = threading.Event()
         while not self.is_drained():
-            self._hurry(True)  # anew, since another drain may have ended
+            self.hurry(True)  # anew, since another drain may have ended
             if on_progress is not None:
                 on_progress(self.backlog())
             now = time.monotonic()

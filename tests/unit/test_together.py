@@ -76,6 +76,19 @@ def _began_us(record: Record) -> int:
     return START_US + int(record.key) * 1000
 
 
+def _holds_forty(folder: Path) -> World:
+    """Two partitions a topic; twenty of each topic were polled, and none handled."""
+    world = World(folder / "log", partitions=2)
+    for n in range(20):
+        world.append("early", n, f"e{n}")
+        world.append("late", n, f"l{n}")
+    for _ in range(40):
+        assert world.runner.step() == 0
+        if world.runner.held() == 40:
+            return world
+    raise AssertionError(f"only {world.runner.held()} are held")
+
+
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
     world = World(tmp_path / "log")
@@ -123,11 +136,13 @@ def test_nothing_is_held_longer_than_said_whatever_its_id_claims(world: World) -
 
 
 @pytest.mark.parametrize("jump_s", [-3_600, 3_600])
-def test_a_wall_clock_that_jumps_holds_nothing_longer(world: World, jump_s: int) -> None:
+def test_a_wall_clock_that_jumps_holds_nothing_longer(
+    world: World, jump_s: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     now_us = world.clock.now_us
     world.append("early", 0, "before")
     assert world.runner.step() == 0
-    world.clock.now_us = lambda: now_us() + jump_s * 1_000_000  # type: ignore[method-assign]
+    monkeypatch.setattr(world.clock, "now_us", lambda: now_us() + jump_s * 1_000_000)
     for n in range(8):
         world.append("late", 0, str(n))
         world.after(0.2)
@@ -176,12 +191,7 @@ def test_what_a_member_holds_when_it_leaves_comes_to_the_next(world: World) -> N
 
 
 def test_partitions_that_another_member_has_now_are_not_held(tmp_path: Path) -> None:
-    world = World(tmp_path / "log", partitions=2)
-    for n in range(20):
-        world.append("early", n, f"e{n}")
-        world.append("late", n, f"l{n}")
-    while world.runner.held() < 40:
-        assert world.runner.step() == 0
+    world = _holds_forty(tmp_path)
     other = world.make_runner()
     for _ in range(50):
         other.step()
@@ -196,12 +206,7 @@ def test_partitions_that_another_member_has_now_are_not_held(tmp_path: Path) -> 
 
 
 def test_a_partition_that_is_lost_by_the_poll_itself_is_not_handled(tmp_path: Path) -> None:
-    world = World(tmp_path / "log", partitions=2)
-    for n in range(20):
-        world.append("early", n, f"e{n}")
-        world.append("late", n, f"l{n}")
-    while world.runner.held() < 40:
-        assert world.runner.step() == 0
+    world = _holds_forty(tmp_path)
     other = world.log.consumer("g", TOPICS)
     world.clock.advance(5)  # all of it is ripe
     world.runner.step()
