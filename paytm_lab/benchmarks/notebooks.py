@@ -32,11 +32,11 @@ def run(
         known = known_parameters(read_notebook(path), path.name)
         for number, given in enumerate(_sets(known)[: 1 if quick else 3]):
             started_s = time.perf_counter()
-            raised = ""
+            failed: NotebookFailed | None = None
             try:
                 execute(path, data_dir / f"{path.stem}-{number}.ipynb", given)
             except NotebookFailed as error:
-                raised = error.raised
+                failed = error
                 # Not where it was written to: that is gone when the benchmark ends.
                 tell(f"{_with(given)}{error.message}")
             rows.append(
@@ -44,8 +44,8 @@ def run(
                     "notebook": path.stem,
                     "parameters": given,
                     "seconds": round(time.perf_counter() - started_s, 1),
-                    "passed": not raised,
-                    "error": raised,
+                    "passed": failed is None,
+                    "error": "" if failed is None else failed.raised or failed.message,
                 }
             )
     return rows

@@ -13,11 +13,10 @@ from typing import Any
 
 from cassandra.query import UNSET_VALUE, BoundStatement
 
-from paytm_lab.backends.servers.cassandra_tables import Table, require_rows
+from paytm_lab.backends.servers.cassandra_tables import KEY_BYTES_MAX, Table, require_rows
 from paytm_lab.core.errors import BadInput
 from paytm_lab.ports.wide_store import Row
 
-_KEY_BYTES_MAX = 65_535
 _COLUMN_OVERHEAD_BYTES = 16
 _pack_bigint = struct.Struct(">q").pack
 _pack_double = struct.Struct(">d").pack
@@ -101,6 +100,6 @@ class RowPacker:
             if not isinstance(values[number], bytes):
                 raise ValueError("a key that is not whole")
         sizes = [len(values[number]) for number in self._partition]
-        if sum(sizes) > _KEY_BYTES_MAX or sizes == [0]:
+        if sum(sizes) > KEY_BYTES_MAX or sizes == [0]:
             raise ValueError("a partition key of a size that Cassandra does not take")
         return values

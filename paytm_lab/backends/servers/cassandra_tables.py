@@ -10,7 +10,7 @@ from paytm_lab.ports.wide_store import Row, WideTable
 
 TYPES = ("text", "bigint", "double", "blob")
 _BIGINTS = range(-(2**63), 2**63)
-_KEY_BYTES_MAX = 65_535
+KEY_BYTES_MAX = 65_535
 # Names that both this store and the embedded one can take; Cassandra's are no longer than this.
 _NAME_LENGTH_MAX = 48
 
@@ -185,7 +185,7 @@ def require_partition(table: Table, values: tuple[Any, ...], place: str) -> None
         for value in values
         if isinstance(value, str | bytes)
     )
-    if size > _KEY_BYTES_MAX or (len(values) == 1 and values[0] in ("", b"")):
+    if size > KEY_BYTES_MAX or (len(values) == 1 and values[0] in ("", b"")):
         raise BadInput(f"{table.name} cannot have a partition key of {size} bytes", place=place)
 
 
