@@ -32,7 +32,7 @@ from paytm_lab.simulation.fault_setters import shard_of
 from paytm_lab.stack.faults import server_name
 from paytm_lab.terminal import entry, note, print_audit, print_json, say, table
 from paytm_lab.verbs.common import Common, on_profile, opened
-from paytm_lab.verbs.ending import told_to_end
+from paytm_lab.verbs.ending import Told, told_to_end
 
 USERS = 400
 OPENING_PAISE = 10**8
@@ -209,7 +209,7 @@ class _Load:
         self._seconds[self._phase] += round((now - self._entered) * 1000)
         self._phase, self._entered = phase, now
 
-    def run_for(self, phase: str, seconds: float, told: threading.Event | None = None) -> None:
+    def run_for(self, phase: str, seconds: float, told: Told | None = None) -> None:
         """``told``: ends it early."""
         self.enter(phase)
         (told or self._stop).wait(seconds)
