@@ -103,15 +103,16 @@ class NotificationConsumer:
             self._alerts.remember(changes)
 
     def _deliver(self, wanted: Mapping[str, Parcel]) -> None:
-        repeated = self._claim(wanted)
-        self.counters["repeated"] += len(repeated)
+        settled = self._claim(wanted)
+        self.counters["repeated"] += sum(parcel.state == SENT for parcel in settled)
         to_send = [p for p in wanted.values() if p.state in (CLAIMED, UNKNOWN)]
         self.delivery.send(to_send)
         self.delivery.record(to_send)
-        self.delivery.show(repeated)
-        # Also what waited already: who recorded that may have died before it was put there.
-        self.delivery.waiting.put([p for p in wanted.values() if p.state in (WAITING, SENDING)])
-        self.delivery.announce(wanted.values())
+        # Also what was settled or waited already: who recorded that may have died before the rest.
+        waiting = [p for p in wanted.values() if p.state in (WAITING, SENDING)]
+        with self.delivery.showing([*to_send, *settled]):
+            self.delivery.waiting.put(waiting)
+            self.delivery.announce(wanted.values())
 
     # What to send
 
@@ -196,7 +197,8 @@ class NotificationConsumer:
     # Claim
 
     def _claim(self, wanted: Mapping[str, Parcel]) -> list[Parcel]:
-        """Claim all; take over what earlier deliveries left. Returns those that were sent already.
+        """Claim all; take over what earlier deliveries left. Returns those that were sent, or given
+        up, already.
 
         What waits, is being sent by the sweeper or was given up stays as it is.
         """
@@ -211,7 +213,7 @@ class NotificationConsumer:
             return []
         old = [p for p, is_new in zip(wanted.values(), claims, strict=True) if not is_new]
         rows = stored_rows(self._store, [parcel.id for parcel in old])
-        repeated = []
+        settled = []
         unknown = []
         for parcel in old:
             row = rows.get(parcel.id)
@@ -227,11 +229,10 @@ class NotificationConsumer:
             parcel.due_us = row["due_at_us"] or 0
             if parcel.state in (SENT, FAILED):
                 parcel.message = replace(parcel.message, sent_us=row["ended_at_us"])
-            if parcel.state == SENT:
-                repeated.append(parcel)
+                settled.append(parcel)
         if unknown:
             self._store.upsert(NOTIFICATIONS, [row_of(parcel) for parcel in unknown])
-        return repeated
+        return settled
 
 
 def _time_us(text: str) -> int:

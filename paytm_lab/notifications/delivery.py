@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from zlib import crc32
 
@@ -157,14 +158,13 @@ class Delivery:
     # Writing down
 
     def record(self, parcels: Sequence[Parcel]) -> None:
-        """How far each has come: its state, the inbox, the dead letters."""
+        """How far each has come: its state, the dead letters."""
         if not parcels:
             return
         dead = [_dead_letter(parcel) for parcel in parcels if parcel.state == FAILED]
         if dead:
             self._store.upsert(DEAD_LETTERS, dead)
         self._store.upsert(NOTIFICATIONS, [row_of(parcel) for parcel in parcels])
-        self.show(parcels)
         counters = self.counters
         with self._lock:
             for parcel in parcels:
@@ -173,21 +173,31 @@ class Delivery:
                     counters[parcel.message.channel] += 1
                     counters["possible_repeat"] += parcel.possible_repeat
 
-    def show(self, parcels: Sequence[Parcel]) -> None:
-        """In the users' inboxes."""
-        if parcels:
-            self._mark_hours(parcels)
-            self._store.upsert(INBOX, [inbox_row_of(parcel) for parcel in parcels])
+    @contextmanager
+    def showing(self, parcels: Sequence[Parcel]) -> Iterator[None]:
+        """Put them into the users' inboxes while the block runs. Whoever is cut off meanwhile puts
+        them there again, under the same keys.
+        """
+        if not parcels:
+            yield
+            return
+        new_hours = self._new_hours(parcels)
+        rows = {
+            INBOX_HOURS: [inbox_hour_row(*each) for each in new_hours],
+            INBOX: [inbox_row_of(parcel) for parcel in parcels],
+        }
+        with self._store.upserting(rows):
+            yield
+        if len(self._marked) + len(new_hours) > MARKED_MAX:
+            self._marked.clear()
+        self._marked.update(new_hours)
 
-    def _mark_hours(self, parcels: Iterable[Parcel]) -> None:
-        """Once a user and hour, as far as this process remembers; twice does no harm."""
+    def _new_hours(self, parcels: Iterable[Parcel]) -> list[tuple[str, int]]:
+        """Users' hours that have anything and are not marked, as far as this process remembers;
+        twice does no harm.
+        """
         hours = {(p.message.user_id, p.at_us // HOUR_US): None for p in parcels}
-        new = [each for each in hours if each not in self._marked]
-        if new:
-            self._store.upsert(INBOX_HOURS, [inbox_hour_row(*each) for each in new])
-            if len(self._marked) + len(new) > MARKED_MAX:
-                self._marked.clear()
-            self._marked.update(new)
+        return [each for each in hours if each not in self._marked]
 
     def announce(self, parcels: Iterable[Parcel]) -> None:
         """In the log, those that were sent; a repeat is the same to the byte."""

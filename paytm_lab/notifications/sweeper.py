@@ -87,26 +87,27 @@ class Sweeper:
         """Send each that still waits as this row says; drop rows that tell of another time."""
         stored = stored_rows(self._store, [row["notification_id"] for row in rows])
         to_send: dict[str, Parcel] = {}
-        sent = []
+        settled = []
         for row, parcel in zip(rows, parcels_of(rows), strict=True):
             now = stored.get(parcel.id)
             if now is None:
                 continue
-            if now["state"] == SENT:
-                # Perhaps nobody was told: who sent it may have died before.
-                parcel.state, parcel.attempts = SENT, now["attempts"]
-                parcel.message = _sent_at(parcel, now["ended_at_us"])
-                sent.append(parcel)
-            elif now["state"] in _WAITS and now["attempts"] == row["attempts"]:
+            if now["state"] in _WAITS and now["attempts"] == row["attempts"]:
                 parcel.claimed_us = now["claimed_at_us"]
                 parcel.possible_repeat = now["possible_repeat"]
                 if now["state"] == SENDING:
                     parcel.possible_repeat = 1
                 parcel.due_us = 0
                 to_send[parcel.id] = parcel
-        self._send(self._reachable(to_send.values()))
-        self._delivery.show(sent)
-        self._delivery.announce([*to_send.values(), *sent])
+            elif now["state"] in (SENT, FAILED):
+                # Perhaps nobody was told: who sent it, or gave it up, may have died before.
+                parcel.state, parcel.attempts = now["state"], now["attempts"]
+                parcel.message = _sent_at(parcel, now["ended_at_us"])
+                settled.append(parcel)
+        reachable = self._reachable(to_send.values())
+        self._send(reachable)
+        with self._delivery.showing([*reachable, *settled]):
+            self._delivery.announce([*reachable, *settled])
         self._delivery.waiting.remove(rows)
 
     def _reachable(self, parcels: Iterable[Parcel]) -> list[Parcel]:

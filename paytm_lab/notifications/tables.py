@@ -87,7 +87,7 @@ WIDE_TABLES: tuple[WideTable, ...] = (
             "shown": "text",
         },
     ),
-    # In which hours a user has anything; stored before the first row of an hour is. ``hours_left``
+    # In which hours a user has anything; stored with the first row of an hour. ``hours_left``
     # is to the end of time, so that the newest comes first.
     WideTable(
         INBOX_HOURS,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
 
@@ -31,6 +32,12 @@ class WideStore(Protocol):
     def upsert(self, table: str, rows: Sequence[Row]) -> None:
         """Insert or overwrite whole columns by primary key; columns not named keep their value.
         Durable when it returns; rows of one partition become visible together.
+        """
+
+    def upserting(self, rows: Mapping[str, Sequence[Row]]) -> AbstractContextManager[None]:
+        """``upsert`` into several tables, by name, while the block runs: what is not allowed raises
+        at its beginning and stores nothing, what fails raises at its end, and then any of it may
+        be stored. In no order.
         """
 
     def insert_if_absent(self, table: str, rows: Sequence[Row]) -> list[bool]:

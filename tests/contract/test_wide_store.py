@@ -110,6 +110,36 @@ def test_rows_of_one_call_count_in_their_order(store: WideStore) -> None:
     assert (row["amount"], row["model"]) == (3, "last")
 
 
+def test_several_tables_are_written_while_something_else_is_done(store: WideStore) -> None:
+    rows = [event(f"p{n}") for n in range(300)]
+    place = {"hour": 1, "payment_id": "p1"}
+    with store.upserting({"events": rows, "features": [], "places": [place]}):
+        store.upsert("features", [{"payment_id": "other", "amount": 5}])
+    assert store.count("events") == 300
+    assert store.partition("places", (1,)) == [place]
+    assert store.count("features") == 1
+    with store.upserting({}):
+        pass
+
+
+def test_of_several_tables_none_is_written_where_one_is_told_nonsense(store: WideStore) -> None:
+    begun = False
+    for nonsense in ({"features": [{"payment_id": "p", "colour": 1}]}, {"nothing": [{"a": 1}]}):
+        with pytest.raises(BadInput), store.upserting({"events": [event("p")]} | nonsense):
+            begun = True
+    assert not begun and store.count("events") == 0
+
+
+def test_an_error_beside_a_write_is_the_callers_own(store: WideStore) -> None:
+    with (
+        pytest.raises(ZeroDivisionError),
+        store.upserting({"events": [event(f"p{n}") for n in range(300)]}),
+    ):
+        1 / 0  # noqa: B018
+    store.upsert("events", [event("q")])  # and nothing hangs
+    assert store.count("events") in (1, 301)
+
+
 def test_a_table_may_be_all_key(store: WideStore) -> None:
     rows = [{"hour": n % 2, "payment_id": f"p{n}"} for n in range(5)]
     store.upsert("places", rows[:3])

@@ -4,7 +4,8 @@ and a crash at any call of any port.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,19 @@ class Port:
             return result
 
         return call
+
+    @contextmanager
+    def upserting(self, rows: Mapping[str, Any]) -> Iterator[None]:
+        """While the block runs, in no order: as early as can be where it crashes before a part, as
+        late as can be, and the other way round, where after.
+        """
+        if not self._plan.after:
+            for table, of_table in rows.items():
+                self.upsert(table, of_table)
+        yield
+        if self._plan.after:
+            for table in reversed(rows):
+                self.upsert(table, rows[table])
 
 
 class World:

@@ -30,7 +30,7 @@ from paytm_lab.notifications.records import (
     notification_key,
     notification_totals,
 )
-from paytm_lab.notifications.tables import INBOX, INBOX_HOURS, NOTIFICATIONS
+from paytm_lab.notifications.tables import DEAD_LETTERS, INBOX, INBOX_HOURS, NOTIFICATIONS
 from paytm_lab.ports.event_log import Message
 from tests.unit.consumer_world import (
     Port,
@@ -200,9 +200,9 @@ def test_only_a_crash_around_the_provider_may_repeat_and_it_is_counted(tmp_path:
         ("after insert_if_absent", 1, True),
         ("after send", 2, True),
         ("after upsert", 1, False),
-        ("after upsert", 1, False),
-        ("after upsert", 1, False),
         ("after append", 1, False),
+        ("after upsert", 1, False),
+        ("after upsert", 1, False),
     ]
 
 
@@ -222,6 +222,24 @@ def test_possible_repeats_are_shown_for_good(tmp_path: Path) -> None:
         }
         return
     pytest.fail("there was no crash after the provider")
+
+
+def test_what_was_given_up_is_in_the_inbox_and_a_dead_letter_wherever_it_crashed(
+    tmp_path: Path,
+) -> None:
+    records = as_records([payment_message("PaymentFailed", payment("p"))])
+    crashes = 0
+    for where, world in crash_points(
+        tmp_path, lambda w: notifier(w, Picky(Verdict.REFUSED, "sender-p")).handle(records)
+    ):
+        notifier(world, Picky(Verdict.REFUSED, "sender-p")).handle(records)
+        (row,) = world.real_store.scan(NOTIFICATIONS)
+        (shown,) = world.real_store.scan(INBOX)
+        assert (row["state"], shown["state"]) == ("failed", "failed"), where
+        assert world.real_store.count(DEAD_LETTERS) == 1, where
+        assert not world.events(Topic.NOTIFICATION), where
+        crashes += 1
+    assert crashes >= 10
 
 
 class Picky:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from paytm_lab.notifications.preferences import DEFAULTS, Choice
 from paytm_lab.notifications.quiet import QuietHours
 from paytm_lab.notifications.records import notification_totals
 from paytm_lab.notifications.sweeper import Sweeper
-from paytm_lab.notifications.tables import INBOX, NOTIFICATIONS, WAITING
+from paytm_lab.notifications.tables import DEAD_LETTERS, INBOX, NOTIFICATIONS, WAITING
 from paytm_lab.notifications.user_inbox import UserInbox
 from paytm_lab.notifications.waiting import LANES, MINUTE_US, Waiting
 from paytm_lab.ports.event_log import Record
@@ -376,6 +377,40 @@ def test_a_crash_anywhere_loses_nothing_and_repeats_only_what_it_says(
         if not was_reached:
             break
     assert at > 12 and 1 <= repeats <= 4
+
+
+class Refusing(MemoryChannel):
+    def send(self, messages: Sequence[Outgoing]) -> list[Answer]:
+        return [Answer(Verdict.REFUSED, "550 no such user")] * len(messages)
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_what_the_sweeper_gave_up_is_shown_as_failed_wherever_it_crashed(
+    tmp_path: Path, after: bool
+) -> None:
+    at, was_reached = 0, True
+    while was_reached:
+        at += 1
+        world = World(tmp_path / f"{at}")
+        quiet(world, "sender-a", hours=NIGHT._replace(to_minute=5 * 60 + 32))
+        Mailing(world, Refusing()).handle(paid("a"))
+        world.store = Changing(world.real_store, world.plan)
+        world.log = Changing(world.real_log, world.plan)
+        world.plan.at, world.plan.after, world.plan.calls = at, after, 0
+        mailing = Mailing(world, Refusing())
+        with suppress(Crash):
+            mailing.sweep(360, every_s=10)
+        was_reached, world.plan.at = world.plan.calls >= at, 0
+        mailing.close()
+        again = Mailing(world, Refusing())
+        again.sweep(360, every_s=10)
+        again.close()
+        assert states(world) == {"failed": 2}, at
+        assert {r["state"] for r in world.real_store.scan(INBOX)} == {"failed"}, at
+        assert world.real_store.count(DEAD_LETTERS) == 2, at
+        assert world.real_store.count(WAITING) == 0, at
+        world.close()
+    assert at > 5
 
 
 def test_totals_show_what_waits(world: World) -> None:

@@ -146,21 +146,33 @@ class EmbeddedWideStore:
             raise _translated(error, self._place) from error
 
     def upsert(self, table: str, rows: Sequence[Row]) -> None:
-        declared = self._table(table)
-        # Rows that name the same columns go together, in the order given.
-        runs = [(columns, list(group)) for columns, group in groupby(rows, key=tuple)]
-        for columns, _ in runs:
-            _require_columns(declared, columns, self._place)
+        with self.upserting({table: rows}):
+            pass
+
+    @contextmanager
+    def upserting(self, rows: Mapping[str, Sequence[Row]]) -> Iterator[None]:
         statements = [
             statement
-            for columns, group in runs
-            for statement in self._writes(declared, "upsert", columns, group)
+            for table, of_table in rows.items()
+            for statement in self._upserts(self._table(table), of_table)
         ]
         # One statement is a transaction by itself; it gives the interpreter lock away once.
         if statements:
             with self._write_lock, _writing(self._writer, self._place, len(statements) == 1):
                 for sql, parameters in statements:
                     self._writer.execute(sql, parameters)
+        yield
+
+    def _upserts(self, table: _Table, rows: Sequence[Row]) -> list[tuple[str, list[Any]]]:
+        # Rows that name the same columns go together, in the order given.
+        runs = [(columns, list(group)) for columns, group in groupby(rows, key=tuple)]
+        for columns, _ in runs:
+            _require_columns(table, columns, self._place)
+        return [
+            statement
+            for columns, group in runs
+            for statement in self._writes(table, "upsert", columns, group)
+        ]
 
     def insert_if_absent(self, table: str, rows: Sequence[Row]) -> list[bool]:
         declared = self._table(table)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from cassandra import ConsistencyLevel
@@ -107,30 +108,42 @@ class CassandraSession:
         """The rows of each statement, all in flight together, but never more than
         ``IN_FLIGHT_MAX`` of all callers. The first error is raised once none is in flight any more.
         """
+        with self.running(statements) as answers:
+            pass
+        return answers
+
+    @contextmanager
+    def running(self, statements: Iterable[Any]) -> Iterator[list[list[tuple[Any, ...]]]]:
+        """``run`` while the block does something else; the rows are there once it has ended. None
+        is in flight any more then, whatever was raised.
+        """
         self.require_open()
+        futures: list[Any] = []
+        answers: list[list[tuple[Any, ...]]] = []
+        try:
+            with translated(self.place):
+                futures += map(self._start, statements)  # as far as it comes
+            yield answers
+        except BaseException:
+            _wait(futures)
+            raise
         with translated(self.place):
-            futures = []
-            for statement in statements:
-                # Each request in flight ends by itself within the request timeout.
-                if not self._free.acquire(timeout=4 * REQUEST_TIMEOUT_S):
-                    raise Unavailable("Cassandra's requests pile up", place=self.place)
-                try:
-                    future = self._session.execute_async(statement)
-                except BaseException:
-                    self._free.release()
-                    raise
-                future.add_callbacks(self._release, self._release)
-                futures.append(future)
-            error: Exception | None = None
-            answers: list[list[tuple[Any, ...]]] = []
-            for future in futures:
-                try:
-                    answers.append(list(future.result()))
-                except Exception as caught:
-                    error = error or caught
+            rows, error = _wait(futures)
             if error is not None:
                 raise error
-        return answers
+        answers += rows
+
+    def _start(self, statement: Any) -> Any:
+        # Each request in flight ends by itself within the request timeout.
+        if not self._free.acquire(timeout=4 * REQUEST_TIMEOUT_S):
+            raise Unavailable("Cassandra's requests pile up", place=self.place)
+        try:
+            future = self._session.execute_async(statement)
+        except BaseException:
+            self._free.release()
+            raise
+        future.add_callbacks(self._release, self._release)
+        return future
 
     def _release(self, _: object) -> None:
         self._free.release()
@@ -138,6 +151,18 @@ class CassandraSession:
     def close(self) -> None:
         self._closed = True
         self._cluster.shutdown()
+
+
+def _wait(futures: Sequence[Any]) -> tuple[list[list[tuple[Any, ...]]], Exception | None]:
+    """The rows of those that came to something, and the first error."""
+    answers: list[list[tuple[Any, ...]]] = []
+    error: Exception | None = None
+    for future in futures:
+        try:
+            answers.append(list(future.result()))
+        except Exception as caught:
+            error = error or caught
+    return answers, error
 
 
 def _cluster(servers: str, user: str, password: str) -> Any:

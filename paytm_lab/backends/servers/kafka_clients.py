@@ -15,6 +15,7 @@ from kafka import KafkaAdminClient, KafkaConsumer
 from kafka import errors as kafka
 
 from paytm_lab.backends.servers.kafka_errors import core_error, translated
+from paytm_lab.backends.servers.kafka_selector import CheapMisses
 from paytm_lab.core.errors import InvalidSetting, Unavailable
 
 CONNECT_S_MAX = 5.0  # from nothing to a client that knows the cluster
@@ -49,6 +50,7 @@ class Servers:
             # A broker that is back is found within half a second, not half a minute.
             "reconnect_backoff_max_ms": 500,
             "retry_backoff_ms": 50,
+            "selector": CheapMisses,
         }
 
     def require_reachable(self) -> None:

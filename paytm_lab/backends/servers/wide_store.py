@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
 
@@ -141,10 +142,19 @@ class CassandraWideStore:
     # Writing
 
     def upsert(self, table: str, rows: Sequence[Row]) -> None:
-        declared = self._table(table)
-        if rows:
-            bound = self._bind(declared, cql.insert, _merged(declared, rows, self._place))
-            self._session.run(self._batches(declared, bound))
+        with self.upserting({table: rows}):
+            pass
+
+    @contextmanager
+    def upserting(self, rows: Mapping[str, Sequence[Row]]) -> Iterator[None]:
+        batches: list[BatchStatement] = []
+        for name, of_table in rows.items():
+            table = self._table(name)
+            if of_table:
+                bound = self._bind(table, cql.insert, _merged(table, of_table, self._place))
+                batches += self._batches(table, bound)
+        with self._session.running(batches):
+            yield
 
     def delete(self, table: str, keys: Sequence[tuple[Any, ...]]) -> None:
         declared = self._table(table)
