@@ -82,7 +82,8 @@ class ConsumerRunner:
 
     Faults: ``fault`` is called with the name of each fault point (``HANDLED``) and may raise, as a
     crash there would; while ``paused`` is true a step does nothing, as if the process hung;
-    ``slow_s_per_record`` delays the next poll by so much for each record of this one.
+    ``slow_s_per_record``, while it is set, delays the next poll by so much for each record of this
+    one.
     """
 
     def __init__(
@@ -117,6 +118,7 @@ class ConsumerRunner:
         self._pending: deque[_Chunk] = deque()
         self._waits_in_row = 0
         self._not_before_s = float("-inf")
+        self._slow_until_s = float("-inf")
         self._gather_until_s = float("-inf")
         self._rewind = False
         self._consumer: LogConsumer | None = None
@@ -165,7 +167,10 @@ class ConsumerRunner:
         return not self.hurry and self._clock.monotonic_s() < self._gather_until_s
 
     def _waits(self) -> bool:
-        return self._clock.monotonic_s() < self._not_before_s
+        until_s = self._not_before_s
+        if self.slow_s_per_record > 0:
+            until_s = max(until_s, self._slow_until_s)
+        return self._clock.monotonic_s() < until_s
 
     def _chunk(self, records: list[Record]) -> _Chunk:
         return _Chunk(records, 0, self._attempts_max)
@@ -187,7 +192,7 @@ class ConsumerRunner:
     def _slow_down(self, done: int) -> None:
         if done and self.slow_s_per_record > 0:
             slow_until_s = self._clock.monotonic_s() + self.slow_s_per_record * done
-            self._not_before_s = max(self._not_before_s, slow_until_s)
+            self._slow_until_s = max(self._slow_until_s, slow_until_s)
 
     def _gather(self, consumer: LogConsumer, records: list[Record]) -> None:
         """Add what else is there by now. An error leaves what was polled before it to be handled;

@@ -308,6 +308,16 @@ def test_a_slow_consumer_takes_its_time_by_the_clock(world: World) -> None:
     assert runner.lag() == 0
 
 
+def test_one_that_is_no_longer_slow_goes_on_at_once(world: World) -> None:
+    world.append(20)
+    runner = world.make_runner(records_max=10)
+    runner.slow_s_per_record = 4.0
+    assert runner.step() == 10
+    assert runner.step() == 0, "for the next 40 seconds"
+    runner.slow_s_per_record = 0.0
+    assert runner.step() == 10
+
+
 def test_what_arrives_soon_after_a_batch_is_handled_together(world: World) -> None:
     world.append(3)
     runner = world.make_runner(records_max=10, gather_s=0.5)
