@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from paytm_lab.core.errors import BadInput
 from paytm_lab.options import Json, Quiet
 from paytm_lab.terminal import errors_in_words
 
@@ -85,19 +86,41 @@ def status(stack_dir: Dir = None, quiet: Quiet = False, as_json: Json = False) -
 
 
 @stack.command()
-def drop(
-    data: Annotated[
-        Path | None, typer.Option(help="The lab's folder.", show_default="the setting data_dir")
-    ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Really remove it.")] = False,
-    as_json: Json = False,
-) -> None:
-    """Remove one lab's data from the servers: databases, topics, keyspace, keys, nodes."""
+def labs(as_json: Json = False) -> None:
+    """Which labs lie on the servers: whose folder, since when, how large on the shards."""
     from paytm_lab.verbs import drop as verb
     from paytm_lab.verbs.common import Common
 
     with errors_in_words(as_json):
-        code = verb.drop(Common("servers", data, as_json=as_json), yes)
+        code = verb.list_labs(Common("servers", as_json=as_json))
+    raise SystemExit(code)
+
+
+@stack.command()
+def drop(
+    data: Annotated[
+        Path | None, typer.Option(help="The lab's folder.", show_default="the setting data_dir")
+    ] = None,
+    lab: Annotated[
+        str | None, typer.Option(help="Or its name, as stack labs says.", show_default=False)
+    ] = None,
+    gone: Annotated[
+        bool, typer.Option("--gone", help="Or all whose folder is gone from this machine.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Really remove it.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Remove a lab's data from the servers: databases, topics, keyspace, keys, nodes."""
+    from paytm_lab.verbs import drop as verb
+    from paytm_lab.verbs.common import Common
+
+    with errors_in_words(as_json):
+        if (data is not None) + (lab is not None) + gone > 1:
+            raise BadInput(
+                "--data, --lab and --gone name different labs", remedy="Say one of them."
+            )
+        common = Common("servers", data, as_json=as_json)
+        code = verb.drop_gone(common, yes) if gone else verb.drop(common, yes, lab)
     raise SystemExit(code)
 
 

@@ -270,7 +270,12 @@ def _of_the_folder(found: Mapping[str, tuple[Any, Source]]) -> dict[str, tuple[A
         return {}
     if folder == _default_data_dir():
         return {}
-    return {"namespace": (f"d_{blake2b(bytes(folder), digest_size=5).hexdigest()}", "default")}
+    return {"namespace": (namespace_of(folder), "default")}
+
+
+def namespace_of(folder: Path) -> str:
+    """Of the lab in this absolute folder, on servers, unless another one is set."""
+    return f"d_{blake2b(bytes(folder), digest_size=5).hexdigest()}"
 
 
 def _of_the_stack(

@@ -92,6 +92,11 @@ class ServerSettings(BaseSettings):
     cassandra_replication: int = Field(
         1, ge=1, le=7, description="Copies of each row, when the keyspace is created."
     )
+    cassandra_labs_max: int = Field(
+        24, ge=1, le=1_000,
+        description="Labs on these servers, at most: each one's tables take some 8 MiB of"
+        " Cassandra's heap, 512 MiB where the stack starts it.",
+    )  # fmt: skip
     cassandra_user: str = Field("", description="Cassandra user; empty: none is asked for.")
     cassandra_password: SecretStr | None = Field(None, description="That user's password.")
 

@@ -29,6 +29,9 @@ SETTINGS: dict[str, str] = {
     "partitioner": "org.apache.cassandra.dht.Murmur3Partitioner",
     "endpoint_snitch": "SimpleSnitch",
     "num_tokens": "16",
+    # Each table that was written to takes 1 MiB of heap at once where its rows lie in it; a lab has
+    # 20 tables. With 11 labs the heap was full, and writes timed out; so, 30 labs leave room.
+    "memtable_allocation_type": "offheap_objects",
     "auto_snapshot": "false",
     "hinted_handoff_enabled": "false",
     # Warn above what the lab's batches of several partitions may be, which wide_store.py says, and

@@ -18,6 +18,7 @@ from paytm_lab.config import Settings
 from paytm_lab.config_servers import addresses
 from paytm_lab.core.errors import BadInput, InvalidSetting
 from paytm_lab.ledger import schema
+from paytm_lab.wiring.labs_on_servers import leave_note, require_room
 from paytm_lab.wiring.stores import COORDINATION, Stores
 
 _log = logging.getLogger(__name__)
@@ -100,9 +101,11 @@ def open_stores(settings: Settings) -> Stores:
             keep(open_coordination(settings)),
             keep(open_log(settings)),
             keep(open_cache(settings)),
-            keep(open_wide(settings)),
+            wide := keep(open_wide(settings)),
             partial(open_shard, settings),
         )
+        require_room(wide.keyspaces(), settings)
+        leave_note(stores.coordination, settings)
         opened.pop_all()
     return stores
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from paytm_lab import Lab
 from paytm_lab.config import PREFIX
-from paytm_lab.core.errors import BadInput, NotFound
+from paytm_lab.core.errors import BadInput, NotFound, StorageFull
 from paytm_lab.verbs.common import Common
-from paytm_lab.verbs.drop import drop
+from paytm_lab.verbs.drop import drop, drop_gone, list_labs
+from paytm_lab.wiring import stored_shards
+from paytm_lab.wiring.labs_on_servers import HERE, NOTE, labs
 from paytm_lab.wiring.services import Services, announced
 from tests import servers
 
@@ -45,6 +50,7 @@ def test_it_goes_only_when_one_is_sure_and_others_stay(
     with Lab(profile, data=tmp_path / "staying", read_only=True) as lab:
         assert lab.account("2").balance_paise == 500
     assert staying.settings().namespace != going.settings().namespace or profile == "embedded"
+    assert profile == "embedded" or drop(staying, sure=True) == 0
 
 
 def test_not_while_its_services_run(profile: str, tmp_path: Path) -> None:
@@ -58,8 +64,88 @@ def test_not_while_its_services_run(profile: str, tmp_path: Path) -> None:
                 drop(common, sure=True)
         services.close()
     assert announced(common.settings()) == {}
+    assert profile == "embedded" or drop(common, sure=True) == 0
 
 
 def test_a_folder_that_never_was_one(profile: str, tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="no lab of"):
         drop(Common(profile, tmp_path / "none"), sure=True)
+
+
+def test_all_labs_are_listed_and_one_is_dropped_by_its_name(
+    profile: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = made(profile, tmp_path / "lab")
+    if profile == "embedded":  # its folder is all there is of it
+        assert not (tmp_path / "lab" / NOTE).exists()
+        return
+    name = common.settings().namespace
+    capsys.readouterr()
+    assert list_labs(replace(common, as_json=True)) == 0
+    listed = json.loads(capsys.readouterr().out)
+    (found,) = [each for each in listed["labs"] if each["namespace"] == name]
+    assert found["folder"] == str(tmp_path / "lab") and found["folder_is"] == "here"
+    assert found["size_bytes"] > 0 and found["made_at"].startswith("20")
+    assert listed["max"] >= 1
+    with pytest.raises(NotFound, match="no lab 'nobody'"):
+        drop(common, True, "nobody")
+    with pytest.raises(BadInput, match="no way back"):
+        drop(common, False, name)
+    assert drop(common, True, name) == 0
+    assert name not in [each.namespace for each in labs(common.settings())]
+
+
+def test_labs_whose_folder_is_gone_are_dropped_together(profile: str, tmp_path: Path) -> None:
+    gone, staying = made(profile, tmp_path / "gone"), made(profile, tmp_path / "staying")
+    shutil.rmtree(tmp_path / "gone")
+    if profile == "embedded":
+        assert stored_shards(gone.settings()) is None
+        return
+    with pytest.raises(BadInput, match="whose folders are gone"):
+        drop_gone(gone, False)
+    drop_gone(gone, True)
+    names = {each.namespace: each for each in labs(staying.settings())}
+    assert gone.settings().namespace not in names
+    with Lab(profile, data=tmp_path / "staying") as lab:  # while it is open it has its folder
+        shutil.rmtree(tmp_path / "staying")
+        lab.close()
+    with Lab(profile, data=tmp_path / "staying", read_only=True):
+        drop_gone(gone, True)
+        assert staying.settings().namespace in [e.namespace for e in labs(staying.settings())]
+    assert names[staying.settings().namespace].folder_is == HERE
+    assert drop(staying, True) == 0
+
+
+def test_a_lab_that_was_given_its_name_is_nobodys_to_drop(profile: str, tmp_path: Path) -> None:
+    name = servers.new_namespace()
+    with Lab(profile, data=tmp_path / "named", namespace=name) as lab:
+        lab.create_account("1", 100)
+    shutil.rmtree(tmp_path / "named")
+    if profile == "embedded":
+        assert stored_shards(Common(profile, tmp_path / "named").settings()) is None
+        return
+    common = Common(profile, tmp_path / "other")
+    (found,) = [each for each in labs(common.settings()) if each.namespace == name]
+    assert found.folder_is == ""
+    drop_gone(common, True)
+    assert name in [each.namespace for each in labs(common.settings())]
+    assert drop(common, True, name) == 0
+
+
+def test_one_lab_too_many_is_refused_before_anything_is_made(
+    profile: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = made(profile, tmp_path / "first")
+    monkeypatch.setenv(f"{PREFIX}CASSANDRA_LABS_MAX", "1")
+    with Lab(
+        profile, data=tmp_path / "first", read_only=True
+    ) as lab:  # one that is there may go on
+        assert lab.account("2").balance_paise == 500
+    if profile == "embedded":
+        assert stored_shards(made(profile, tmp_path / "second").settings()) == 2
+        return
+    second = Common(profile, tmp_path / "second")
+    with pytest.raises(StorageFull, match=r"CASSANDRA_LABS_MAX is 1.*stack labs"):
+        made(profile, tmp_path / "second")
+    assert second.settings().namespace not in [e.namespace for e in labs(first.settings())]
+    assert drop(first, True) == 0

@@ -126,6 +126,11 @@ def test_what_is_acknowledged_is_on_disk(layout: Layout) -> None:
     assert "appendonly yes\n" in texts["redis"]
 
 
+def test_cassandras_heap_holds_many_labs_tables(layout: Layout) -> None:
+    (text,) = [s.config({}) for s in servers.servers(layout, 0) if s.name == "cassandra"]
+    assert "memtable_allocation_type: offheap_objects\n" in text
+
+
 def test_aliases_and_strangers(layout: Layout) -> None:
     stack = Stack(layout.root)
     assert stack.server("shard-3").name == stack.server("mysql-3").name == "mysql-3"

@@ -17,6 +17,7 @@ from sqlalchemy.dialects import mysql
 from sqlalchemy.schema import CreateTable
 
 from paytm_lab.backends.schema_changes import changes
+from paytm_lab.backends.servers import mysql_errors
 from paytm_lab.backends.servers.mysql_server import (
     READ_TIMEOUT_S,
     MySqlServer,
@@ -147,6 +148,22 @@ def create_table(table: Table) -> str:
 def drop(server: MySqlServer) -> None:
     with _connected(server, database=False) as cursor:
         cursor.execute(f"DROP DATABASE IF EXISTS {_quoted(server.database)}")
+
+
+def sizes(server: MySqlServer, prefix: str) -> dict[str, int]:
+    """Bytes of tables and indexes, by database whose name begins so."""
+    try:
+        with _connected(server, database=False) as cursor:
+            cursor.execute(
+                "SELECT s.schema_name, COALESCE(SUM(t.data_length + t.index_length), 0)"
+                " FROM information_schema.schemata AS s LEFT JOIN information_schema.tables AS t"
+                " ON t.table_schema = s.schema_name WHERE LEFT(s.schema_name, %s) = %s"
+                " GROUP BY s.schema_name",
+                (len(prefix), prefix),
+            )
+            return {name: int(size_bytes) for name, size_bytes in cursor.fetchall()}
+    except err.Error as error:
+        raise mysql_errors.translate(error, f"{server.host}:{server.port}") from error
 
 
 def _quoted(name: str) -> str:

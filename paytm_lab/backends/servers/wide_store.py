@@ -334,6 +334,12 @@ class CassandraWideStore:
         )
         return {table: count for keyspace, table, count in rows if keyspace == self._keyspace}
 
+    def keyspaces(self) -> list[str]:
+        """All that the server has, its own included."""
+        self._require_available()
+        rows = self._session.ask("SELECT keyspace_name FROM system_schema.keyspaces")
+        return [name for (name,) in rows]
+
     def clear(self) -> None:
         """Remove all rows; the tables stay."""
         self._require_available()
