@@ -82,6 +82,7 @@ class Flow:
             self.engine.writers[self.source].put(op, self.on_source)
         except BaseException:
             self.withdraw()
+            self.engine.gate_rounds.not_begun(self)
             raise
         return op.payment_id
 

@@ -104,6 +104,8 @@ class TransferEngine:
             said = self.gate_rounds.judge(self.gate, [flow]).get(flow)
             if isinstance(said, errors.PaytmLabError):
                 raise said
+            if said is not None:  # it repeats one in flight, and begins when that is answered
+                return said
         return flow.start()
 
     def submit_many(

@@ -219,7 +219,7 @@ def _dead_letters(service: _Service) -> APIRouter:
 def _provider(service: _Service) -> APIRouter:
     router = APIRouter(tags=["the lab's provider"], dependencies=[Depends(each_once)])
     admin: Any = Depends(service.callers.who(ADMIN))
-    provider = service.parts.provider
+    provider, pool = service.parts.provider, service.pool
 
     @router.post(
         "/provider/{channel}",
@@ -239,14 +239,15 @@ def _provider(service: _Service) -> APIRouter:
         key: Annotated[str, Header(alias=IDEMPOTENCY_KEY, max_length=200)] = "",
     ) -> models.Taken:
         """Nothing leaves the lab: it is kept to be looked at."""
-        new = provider.take(channel, signed, key, await request.body())
+        new = await pool.run(provider.take, channel, signed, key, await request.body())
         return models.Taken(notification_id=key, repeated=not new)
 
     @router.get("/provider/messages", responses=_STAFF, summary="What the provider took last")
     async def messages(
         limit: Limit = PAGE_DEFAULT, caller: Caller = admin
     ) -> models.ProviderMessages:
-        taken = provider.messages()[:limit]
+        """Whichever process took it; of the last day, at most 1,000 are kept."""
+        taken = await pool.run(provider.messages, limit)
         return models.ProviderMessages(messages=[reading.provider_message(each) for each in taken])
 
     return router

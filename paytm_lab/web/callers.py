@@ -9,8 +9,8 @@ from fastapi import Request, Response, Security
 from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBearer
 
 from paytm_lab.core.errors import Forbidden, Unauthenticated
-from paytm_lab.web.auth_client import AuthClient
 from paytm_lab.web.pool import BoundedPool
+from paytm_lab.web.renewals import Renewals
 from paytm_lab.web.tokens import Caller, TokenChecker
 
 STALE_WARNING = '199 - "ended sessions are not known at the moment: the cache does not answer"'
@@ -33,15 +33,15 @@ class Callers:
     """Makes dependencies: ``Depends(callers.who("transfer:own", moves_money=True))``.
 
     ``pool``: where a token that was not seen before is checked, as that may ask the cache.
-    ``auth``: who knows users' passwords, for sign-ins at pages; none: they take tokens alone.
+    ``renewals``: of the sessions that begin at pages, by password; none: they take tokens alone.
     """
 
     def __init__(
-        self, checker: TokenChecker, pool: BoundedPool, auth: AuthClient | None = None
+        self, checker: TokenChecker, pool: BoundedPool, renewals: Renewals | None = None
     ) -> None:
         self.checker = checker
         self.pool = pool
-        self.auth = auth
+        self.renewals = renewals
 
     def who(self, *any_of: str, moves_money: bool = False, page: bool = False) -> GetCaller:
         """Somebody who is logged in and has one of these scopes (none: whoever it is). Where money

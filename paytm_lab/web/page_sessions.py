@@ -5,16 +5,17 @@ page=True)``), out of reach of scripts, never sent along by another site's page,
 is. Who signs in by password also gets a cookie with the refresh token, by which the page gets the
 next access token from the auth service, so that a dashboard stays open for as long as the session.
 Cookies know no ports: whatever else listens on this machine's name gets them too, from this
-browser; the one with the refresh token has the service's name, as such a token is used once.
+browser; the one with the refresh token has the service's name, as such a token is used once
+(``renewals``).
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import re
 import time
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -26,18 +27,22 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from paytm_lab.core.errors import (
     BadInput,
     Forbidden,
+    Overloaded,
     PaytmLabError,
     RateLimited,
     Unauthenticated,
+    Unavailable,
 )
-from paytm_lab.web.auth_client import AuthClient, Signed
+from paytm_lab.web.auth_client import Signed
 from paytm_lab.web.callers import PAGE_COOKIE, Callers, address_of
 from paytm_lab.web.pages import Pages, own_path, shown
 from paytm_lab.web.pool import BoundedPool
+from paytm_lab.web.renewals import Renewals
 
 TOKEN_CHARACTERS_MAX = 3_900  # browsers drop a cookie of more than 4,096 bytes
-RENEWED_KEPT_S = 20.0  # a browser's other requests that set out with the used token end up here
-RENEWALS_MAX = 1_000
+RENEWALS_MAX = 1_000  # at once
+OTHERS_WAIT_S_MAX = 6.0  # for another process that renews: the auth service answers within 5 s
+LOOK_AGAIN_S = 0.05
 GUESSES_MAX, GUESSES_S = 10, 300.0  # failed sign-ins of one address
 ADDRESSES_MAX = 10_000
 _FORM = "application/x-www-form-urlencoded"
@@ -85,12 +90,13 @@ class Guesses:
 class PageSessions:
     """Sets and renews the cookies of one service's pages."""
 
-    def __init__(self, pages: Pages, auth: AuthClient, pool: BoundedPool) -> None:
-        self.auth = auth
+    def __init__(self, pages: Pages, renewals: Renewals, pool: BoundedPool) -> None:
+        self.auth = renewals.auth
         self.refresh_cookie = re.sub(r"\W+", "_", pages.service.lower()) + "_refresh"
+        self._renewals = renewals
         self._pool = pool
         self._guesses = Guesses()
-        self._renewals: dict[bytes, tuple[float, asyncio.Task[Signed]]] = {}
+        self._under_way: dict[str, asyncio.Task[Signed]] = {}
 
     async def login(self, body: PasswordBody, address: str) -> Signed:
         """RateLimited for an address that failed too often: to the auth service all who sign in
@@ -105,25 +111,49 @@ class PageSessions:
 
     async def renewed(self, request: Request) -> Signed | None:
         """The tokens that follow; None where there is nothing to renew, or not any more. A token
-        is used once, so requests that come with the same one share what it brought.
+        is used once, so requests that come with the same one share what it brought, whichever
+        process they come to.
         """
         token = request.cookies.get(self.refresh_cookie)
         if not token or len(token) > TOKEN_CHARACTERS_MAX:
             return None
-        now_s = time.monotonic()
-        kept = {k: v for k, v in self._renewals.items() if v[0] > now_s or not v[1].done()}
-        self._renewals = dict(list(kept.items())[-RENEWALS_MAX:])
-        key = _digest(token)
-        if key not in self._renewals:
-            task = asyncio.create_task(self._pool.run(self.auth.refresh, token))
-            self._renewals[key] = (now_s + RENEWED_KEPT_S, task)
+        if token not in self._under_way:
+            if len(self._under_way) >= RENEWALS_MAX:
+                raise Overloaded(
+                    f"{RENEWALS_MAX} sessions are being renewed",
+                    place="page sessions",
+                    remedy="Load the page again in a moment.",
+                )
+            task = asyncio.create_task(self._renew(token))
+            self._under_way[token] = task
+            task.add_done_callback(partial(self._ended, token))
         try:
-            return await asyncio.shield(self._renewals[key][1])
+            return await asyncio.shield(self._under_way[token])
         except Unauthenticated:
             return None
-        except PaytmLabError:
-            self._renewals.pop(key, None)  # it did not answer: the token may still count
-            raise
+
+    async def _renew(self, token: str) -> Signed:
+        """Unavailable where another process is at it for too long: it may have died, and its claim
+        ends by itself.
+        """
+        until_s = time.monotonic() + OTHERS_WAIT_S_MAX
+        while True:
+            signed = await self._pool.run(self._renewals.renew, token)
+            if signed is not None:
+                return signed
+            if time.monotonic() >= until_s:
+                raise Unavailable(
+                    "this session is being renewed, and that takes long",
+                    place="page sessions",
+                    remedy="Load the page again in a moment.",
+                    retry_after_s=OTHERS_WAIT_S_MAX,
+                )
+            await asyncio.sleep(LOOK_AGAIN_S)
+
+    def _ended(self, token: str, task: asyncio.Task[Signed]) -> None:
+        del self._under_way[token]
+        if not task.cancelled():
+            task.exception()  # whoever waited may have gone; it is no news then
 
     async def end(self, request: Request) -> None:
         """End the session at the auth service, if it was begun here and that can be reached."""
@@ -133,7 +163,8 @@ class PageSessions:
             signed = await self.renewed(request)  # what the browser holds may end at any moment
             if signed is not None:
                 await self._pool.run(self.auth.logout, signed.access_token)
-            self._renewals.pop(_digest(request.cookies[self.refresh_cookie]), None)
+            used = request.cookies[self.refresh_cookie]
+            await self._pool.run(self._renewals.forget, used)
         except PaytmLabError as error:
             _LOG.warning("a session that was signed out goes on until its end: %s", error)
 
@@ -143,10 +174,6 @@ class PageSessions:
             request, answer, self.refresh_cookie, signed.refresh_token, signed.session_expires_s
         )
         return answer
-
-
-def _digest(token: str) -> bytes:
-    return hashlib.sha256(token.encode()).digest()
 
 
 def set_cookie(request: Request, answer: Response, name: str, value: str, until_s: float) -> None:
@@ -163,8 +190,8 @@ def session_router(pages: Pages, callers: Callers, home: str) -> APIRouter:
     """
     router = pages.router()
     sessions: PageSessions | None = None
-    if callers.auth is not None:
-        sessions = PageSessions(pages, callers.auth, callers.pool)
+    if callers.renewals is not None:
+        sessions = PageSessions(pages, callers.renewals, callers.pool)
         pages.globals["by_password"] = True
         pages.renew = _renewal(sessions, home)
 

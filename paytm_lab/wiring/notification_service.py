@@ -28,7 +28,7 @@ def notification_service(services: Services) -> Application:
         UserInbox(system.wide, system.clock),
         DeadLetters(system.wide, delivery.waiting, system.clock),
         delivery,
-        LocalProvider(webhook_secret(settings, system.folder), system.clock),
+        LocalProvider(webhook_secret(settings, system.folder), system.clock, system.cache),
         system.clock,
         OPERATORS,
         {name: check for name, check in system.checks().items() if name not in apart},

@@ -15,6 +15,7 @@ from paytm_lab.web.app import Application
 from paytm_lab.web.auth_client import AuthClient
 from paytm_lab.web.callers import Callers
 from paytm_lab.web.pool import BoundedPool
+from paytm_lab.web.renewals import Renewals
 from paytm_lab.web.tokens import TokenChecker
 from paytm_lab.wiring.analytics_service import analytics_service
 from paytm_lab.wiring.auth_service import auth_service
@@ -101,7 +102,8 @@ class Services:
         self.on_close(pool.close)
         checker = TokenChecker(system.coordination, system.cache, system.clock)
         self.on_close(checker.close)
-        self.callers = Callers(checker, pool, AuthClient(self._place_of_auth))
+        auth = AuthClient(self._place_of_auth)
+        self.callers = Callers(checker, pool, Renewals(auth, system.cache, system.clock))
         self._checker = checker
         self.admin_token: Path | None = None
 

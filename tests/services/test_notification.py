@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
+import httpx
 import pytest
 
 from paytm_lab.core.events import Topic, unwrap
@@ -18,7 +19,9 @@ from paytm_lab.notifications.webhook import IDEMPOTENCY_KEY, SIGNATURE, signatur
 from paytm_lab.web.scopes import ADMIN
 from paytm_lab.wiring.channels import OPERATORS
 from paytm_lab.wiring.secret_files import secret_of
+from paytm_lab.wiring.services import Services
 from tests.mail import Mailbox, mail_server
+from tests.services.client import Client
 from tests.services.notification_world import NotificationWorld, notification_world
 from tests.services.world import problem
 from tests.unit.test_notifications_channels import HOSTILE_IDS
@@ -208,6 +211,29 @@ def test_the_labs_provider(world: NotificationWorld) -> None:
     huge = b"x" * 300_000
     said = world.client("POST", "/provider/sms", content=huge, headers=signed(world, huge, "n"))
     assert said.status_code == 413
+
+
+def test_the_labs_provider_is_one_for_all_processes_that_serve(world: NotificationWorld) -> None:
+    """Whichever took it, each shows it, and none takes it again."""
+    other = Services(world.lab.system)
+    try:
+        with Client(httpx.ASGITransport(other.make("notification").app)) as client:
+            other.start()
+            for number, (takes, knows) in enumerate(
+                [(world.client, client), (client, world.client)]
+            ):
+                key = f"shared-{number}"
+                body = NOTICE.replace(b"n-1", key.encode())
+                headers = signed(world, body, key)
+                for each, repeated in ((takes, False), (knows, True)):
+                    said = each("POST", "/provider/sms", content=body, headers=headers)
+                    assert said.json() == {"notification_id": key, "repeated": repeated}
+            for each in (world.client, client):
+                said = each("GET", "/provider/messages?limit=2", world.token("root", ADMIN))
+                shown = [message["notification_id"] for message in said.json()["messages"]]
+                assert shown == ["shared-1", "shared-0"]
+    finally:
+        other.close()
 
 
 # -- real providers --------------------------------------------------------------------------------

@@ -6,17 +6,21 @@ import http.client
 import json
 import os
 import signal
+import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import httpx
+import msgspec
 import psutil
 import pytest
 
 from paytm_lab import wiring
+from paytm_lab.notifications.webhook import IDEMPOTENCY_KEY, SIGNATURE, Notice, signature
+from paytm_lab.wiring.secret_files import secret_of
 from tests import servers
 from tests.services.client import PASSWORD
 from tests.services.test_serve import Served
@@ -24,22 +28,38 @@ from tests.waiting import until
 
 PAYMENTS = 1_000
 WORKERS = 2
+TABS, RENEWALS = 6, 10
+REFRESH = "paytm_lab_notifications_refresh"
 
 
-@pytest.fixture
-def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
+@contextmanager
+def several(folder: Path, monkeypatch: pytest.MonkeyPatch, *names: str) -> Iterator[Served]:
+    """These services by ``WORKERS`` processes, on a namespace of its own."""
     namespace = servers.new_namespace("workers")
     monkeypatch.setenv("PAYTM_LAB_NAMESPACE", namespace)
     if servers.STACK_DIR:
         monkeypatch.setenv("PAYTM_LAB_STACK_DIR", servers.STACK_DIR)
-    words = ("auth", "shard_manager", "--workers", str(WORKERS), "--profile", "servers")
-    served = Served(tmp_path / "lab", *words)
-    until(lambda: served.is_up("auth") and served.is_up("shard_manager"), "all answer", 60)
-    yield served
-    served.process.kill()
-    served.process.wait(30)
-    until(lambda: not workers_of(served), "the workers have gone with their supervisor", 60)
-    wiring.remove(servers.settings(namespace))
+    served = Served(folder / "lab", *names, "--workers", str(WORKERS), "--profile", "servers")
+    try:
+        until(lambda: all(served.is_up(name) for name in names), "all answer", 60)
+        yield served
+    finally:
+        served.process.kill()
+        served.process.wait(30)
+        until(lambda: not workers_of(served), "the workers have gone with their supervisor", 60)
+        wiring.remove(servers.settings(namespace))
+
+
+@pytest.fixture
+def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
+    with several(tmp_path, monkeypatch, "auth", "shard_manager") as served:
+        yield served
+
+
+@pytest.fixture
+def paging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
+    with several(tmp_path, monkeypatch, "auth", "notification") as served:
+        yield served
 
 
 def workers_of(served: Served) -> list[psutil.Process]:
@@ -103,6 +123,47 @@ def test_a_worker_that_dies_is_replaced_and_nothing_is_lost(served: Served) -> N
     assert made.status_code == 201
     assert served.stop(signal.SIGTERM) == 0
     assert not workers_of(served)
+
+
+def test_tabs_and_messages_meet_either_worker(paging: Served) -> None:
+    """A session that several tabs renew at once goes on, and the provider's messages are the same
+    whoever is asked.
+    """
+    token = admin(paging)
+    until(lambda: "processes serve them" in paging.log.read_text(), "it said where", 60)
+    base = paging.url("notification")
+    body = {"user_id": "boss", "password": PASSWORD}
+    said = httpx.post(f"{base}/session", json=body, timeout=30)
+    assert said.status_code == 204, said.text
+    used = str(said.cookies[REFRESH])
+
+    def renewed(token: str) -> str:
+        # A connection each: the system gives it to either worker.
+        with httpx.Client(base_url=base, timeout=30, cookies={REFRESH: token}) as tab:
+            said = tab.post("/session/renew")
+            assert said.status_code == 204, said.text
+            return str(said.cookies[REFRESH])
+
+    with ThreadPoolExecutor(TABS) as pool:
+        for _ in range(RENEWALS):
+            (used,) = set(pool.map(renewed, [used] * TABS))
+    # What was posted by a connection each is shown to whoever asks.
+    secret = secret_of(paging.data / "notifications" / "webhook.secret")
+    for number in range(20):
+        notice = Notice(f"n-{number}", "sms", "asha", "", "text", "paid", "p")
+        content = msgspec.json.encode(notice)
+        signed = {
+            SIGNATURE: signature(secret, content, int(time.time())),
+            IDEMPOTENCY_KEY: notice.notification_id,
+        }
+        for repeated in (False, True, True):
+            taken = httpx.post(f"{base}/provider/sms", content=content, headers=signed, timeout=30)
+            assert taken.json() == {"notification_id": f"n-{number}", "repeated": repeated}
+    headers = {"Authorization": f"Bearer {token}"}
+    for _ in range(10):
+        shown = httpx.get(f"{base}/provider/messages", headers=headers, timeout=30).json()
+        ids = [message["notification_id"] for message in shown["messages"]]
+        assert ids == [f"n-{number}" for number in range(19, -1, -1)]
 
 
 def admin(served: Served) -> str:

@@ -6,7 +6,7 @@ import http.server
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,13 @@ from typing import Any
 import msgspec
 import pytest
 
+from paytm_lab.backends.embedded.cache import EmbeddedCache
 from paytm_lab.backends.embedded.wide_store import EmbeddedWideStore
 from paytm_lab.core.clock import SimulatedClock, SystemClock
 from paytm_lab.core.errors import BadInput, InvalidSetting, Unauthenticated, Unavailable
 from paytm_lab.notifications.channels import TAKEN, Outgoing, Verdict
 from paytm_lab.notifications.contacts import Contact, Contacts
-from paytm_lab.notifications.local_provider import LocalProvider
+from paytm_lab.notifications.local_provider import KEPT_S, LocalProvider
 from paytm_lab.notifications.tables import WIDE_TABLES
 from paytm_lab.notifications.webhook import (
     IDEMPOTENCY_KEY,
@@ -239,13 +240,19 @@ def notice(number: int = 0, channel: str = "sms") -> bytes:
     return msgspec.json.encode(Notice(f"id-{number}", channel, "asha", "", "text", "paid", "p"))
 
 
+def taken_by(
+    provider: LocalProvider, clock: SimulatedClock, body: bytes, key: str, channel: str = "sms"
+) -> bool:
+    signed = signature(SECRET, body, clock.now_us() // 1_000_000)
+    return provider.take(channel, signed, key, body)
+
+
 def test_the_labs_provider_takes_each_once_and_keeps_the_last() -> None:
     clock = SimulatedClock()
-    provider = LocalProvider(SECRET, clock, kept_max=3)
+    provider = LocalProvider(SECRET, clock, EmbeddedCache(clock), kept_max=3)
 
     def take(body: bytes, key: str, channel: str = "sms") -> bool:
-        signed = signature(SECRET, body, clock.now_us() // 1_000_000)
-        return provider.take(channel, signed, key, body)
+        return taken_by(provider, clock, body, key, channel)
 
     assert [take(notice(n), f"id-{n}") for n in (0, 1, 1, 2, 3)] == [True, True, False, True, True]
     assert [taken.notice.notification_id for taken in provider.messages()] == [
@@ -260,6 +267,45 @@ def test_the_labs_provider_takes_each_once_and_keeps_the_last() -> None:
     with pytest.raises(Unauthenticated):
         provider.take("sms", "", "id-9", notice(9))
     assert len(provider.messages()) == 3
+
+
+def test_several_processes_are_one_provider() -> None:
+    clock = SimulatedClock()
+    cache = EmbeddedCache(clock)
+    one, two = (LocalProvider(SECRET, clock, cache, kept_max=20) for _ in range(2))
+    for number in range(100):
+        clock.advance(0.001)
+        assert taken_by((one, two)[number % 2], clock, notice(number), f"id-{number}")
+        assert not taken_by((two, one)[number % 2], clock, notice(number), f"id-{number}")
+    newest = [f"id-{number}" for number in range(99, 79, -1)]
+    for each in (one, two):
+        assert [taken.notice.notification_id for taken in each.messages()] == newest
+        assert [taken.notice.notification_id for taken in each.messages(3)] == newest[:3]
+    # What is kept is bounded: what is past the newest has gone, but for a tenth.
+    assert len(cache._entries) <= 22 and len(cache._windows) <= 23
+    clock.advance(KEPT_S + 1)
+    assert one.messages() == two.messages() == []
+
+
+def test_a_provider_that_died_in_the_middle_takes_it_when_it_comes_again() -> None:
+    clock = SimulatedClock()
+
+    class Dies(EmbeddedCache):
+        """After it has noted the key, before it keeps what came."""
+
+        def set_many(self, values: Mapping[str, bytes], ttl_s: float) -> None:
+            raise Unavailable("the cache does not answer")
+
+    dying = Dies(clock)
+    with pytest.raises(Unavailable):
+        taken_by(LocalProvider(SECRET, clock, dying), clock, notice(), "id-0")
+    cache = EmbeddedCache(clock)
+    cache._windows = dying._windows
+    provider = LocalProvider(SECRET, clock, cache)
+    taken_by(provider, clock, notice(), "id-0")
+    assert [taken.notice.notification_id for taken in provider.messages()] == ["id-0"]
+    assert not taken_by(provider, clock, notice(), "id-0")
+    assert len(provider.messages()) == 1
 
 
 @pytest.mark.parametrize(
