@@ -19,6 +19,9 @@ from paytm_lab.ledger.transfers import TransferEngine
 from paytm_lab.ports.shard_database import PaymentRow, ShardDatabase
 
 ROUND_ROWS_MAX = 500
+# Clocks of several machines differ by less. What was begun later than that from now was begun
+# before a clock was set back: it would wait until that time comes again.
+AHEAD_US_MAX = 60_000_000
 
 
 class RecoveryReport(NamedTuple):
@@ -58,7 +61,8 @@ class Recovery:
         """One pass over all shards (or one). ``age_us`` 0: every pending payment, as on opening."""
         started = time.perf_counter()
         age_us = self._pending_age_us if age_us is None else age_us
-        cutoff_us = self._engine.clock.now_us() - age_us
+        now_us = self._engine.clock.now_us()
+        old = (now_us - age_us, now_us + AHEAD_US_MAX if age_us else now_us)
         counts = {"COMPLETED": 0, "FAILED": 0, "PENDING": 0}
         found = 0
         unreachable: list[int] = []
@@ -67,7 +71,7 @@ class Recovery:
                 continue
             try:
                 seen: set[bytes] = set()
-                while rows := self._round(database, cutoff_us, seen):
+                while rows := self._round(database, old, seen):
                     found += len(rows)
                     for status in self._resume(source, rows):
                         counts[status] += 1
@@ -78,9 +82,14 @@ class Recovery:
             time.perf_counter() - started,
         )  # fmt: skip
 
-    def _round(self, database: ShardDatabase, cutoff_us: int, seen: set[bytes]) -> list[PaymentRow]:
-        """The next rows of this pass; one that stayed pending is not tried twice in a pass."""
-        rows = queries.open_payments(database, cutoff_us, ROUND_ROWS_MAX + len(seen))
+    def _round(
+        self, database: ShardDatabase, old: tuple[int, int], seen: set[bytes]
+    ) -> list[PaymentRow]:
+        """The next rows of this pass; one that stayed pending is not tried twice in a pass.
+        ``old``: opened up to the first of these times, or after the second.
+        """
+        before_us, after_us = old
+        rows = queries.open_payments(database, before_us, ROUND_ROWS_MAX + len(seen), after_us)
         fresh = [row for row in rows if row.transaction_id not in seen]
         seen.update(row.transaction_id for row in fresh)
         return fresh
