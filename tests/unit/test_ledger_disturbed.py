@@ -217,9 +217,13 @@ def test_words_about_a_review_that_no_shard_could_keep(
 ) -> None:
     """Refused by name, not by the store: a consumer would wait for that one, and for ever."""
     held = world.pay("0", "1", 50, hold=True).payment_id
-    with pytest.raises(BadInput):
+
+    def decided() -> None:
         world.reviews.apply_all([(event_id, held, "review", rule)])
         world.reviews.reject(held, decided_by)
+
+    with pytest.raises(BadInput):
+        decided()
     assert status(world, held) == "HELD"
     kept = ("é" * 160, held, "block", "r" * 32)
     world.reviews.apply_all([kept])
