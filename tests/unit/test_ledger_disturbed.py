@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from paytm_lab.core.clock import SimulatedClock
-from paytm_lab.core.errors import BadInput
+from paytm_lab.core.errors import BadInput, OutcomeUnknown
 from paytm_lab.core.ids import payment_id_text
 from paytm_lab.ledger import as_of
 from paytm_lab.ledger.operations import Outcome, PaymentRequest
@@ -134,6 +134,33 @@ def test_a_credit_that_comes_after_its_receiver_moved_is_not_paid_twice(
     assert isinstance(slow.result, Outcome) and slow.result.status == "COMPLETED"
     moved_to = world.query(2, "SELECT balance FROM accounts WHERE user_id = '1'")
     assert [row.balance for row in moved_to] == [0]
+    world.relay()
+    world.audit().require_clean()
+
+
+# -- a thread that is interrupted ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("point", ["writer:before_commit", "writer:committed"])
+def test_who_is_interrupted_in_a_batch_leaves_nobody_in_it_without_an_answer(
+    world: LedgerWorld, point: str
+) -> None:
+    """A caller that waits runs the batch in its own thread, and others' payments are in it."""
+
+    def interrupt(reached: str) -> None:
+        if reached == point:
+            raise KeyboardInterrupt
+
+    paid = [world.submit("0", "1", 70), world.submit("3", "6", 70)]
+    world.writers[0]._fault = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        world.step(0)
+    assert [type(each.result) for each in paid] == [OutcomeUnknown] * 2
+    assert world.engine.admission.in_flight == 0
+    world.writers[0]._fault = None
+    world.recover()
+    done = point == "writer:committed"
+    assert [balance(world, user) for user in "016"] == [930, 1_070, 1_070] if done else [1_000] * 3
     world.relay()
     world.audit().require_clean()
 
