@@ -6,13 +6,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from paytm_lab.core.clock import SimulatedClock
 from paytm_lab.core.errors import BadInput, OutcomeUnknown
 from paytm_lab.core.ids import payment_id_text
-from paytm_lab.ledger import as_of
+from paytm_lab.ledger import as_of, recovery
 from paytm_lab.ledger.operations import Outcome, PaymentRequest
 from tests.unit.ledger_world import LedgerWorld, Submitted
 
@@ -89,6 +90,50 @@ def test_what_a_clock_that_is_a_little_ahead_began_is_left_to_its_process(
     world.step(0)
     world.clock.set_back(30)
     assert world.recovery.run().found == 0
+
+
+def test_a_pass_ends_though_another_machine_goes_on_paying_in_the_future(
+    world: LedgerWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recovery, "ROUND_ROWS_MAX", 2)
+    ahead = SetClock()
+    ahead.set_back(-HOUR_S)
+    other = LedgerWorld(tmp_path, seed=2, clock=ahead)
+    for _ in range(5):
+        other.submit("0", "1", 1)
+    other.step(0)
+    resume, resumed = world.engine.resume, 0
+
+    def resume_and_pay_on(*arguments: Any) -> None:
+        nonlocal resumed
+        resumed += 1
+        assert resumed < 50, "it does not end"
+        other.submit("0", "1", 1)
+        other.step(0)
+        resume(*arguments)
+
+    monkeypatch.setattr(world.engine, "resume", resume_and_pay_on)
+    report = world.recovery.run(age_us=0)
+    assert 5 <= report.found < 20
+    other.close()
+
+
+def test_a_pass_leaves_what_is_begun_after_it_began(
+    world: LedgerWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A live audit pushes payments all the time, and must not run after new ones for ever."""
+    monkeypatch.setattr(recovery, "ROUND_ROWS_MAX", 1)
+    caught = [world.half_paid("0", "1", 1) for _ in range(3)]
+    resume = world.engine.resume
+
+    def resume_and_pay_on(*arguments: Any) -> None:
+        world.clock.advance(0.001)
+        world.submit("0", "1", 1)
+        world.step(0)
+        resume(*arguments)
+
+    monkeypatch.setattr(world.engine, "resume", resume_and_pay_on)
+    assert world.recovery.run(age_us=0).found == len(caught)
 
 
 @pytest.mark.parametrize("home", [False, True], ids=["given back", "ended at home"])
