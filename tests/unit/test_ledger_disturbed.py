@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
+from paytm_lab.backends.embedded.coordination import EmbeddedCoordination
 from paytm_lab.core.clock import SimulatedClock
 from paytm_lab.core.errors import BadInput, OutcomeUnknown
 from paytm_lab.core.ids import payment_id_text
 from paytm_lab.ledger import as_of, recovery
+from paytm_lab.ledger.housekeeping import Housekeeping
 from paytm_lab.ledger.operations import Outcome, PaymentRequest
 from tests.unit.ledger_world import LedgerWorld, Submitted
 
@@ -249,6 +251,24 @@ def test_a_hold_that_cannot_be_ended_keeps_no_other_from_its_end(world: LedgerWo
         world.holds.expire()
     assert raised.value.place == "shard-0"
     assert status(world, whole) == "CANCELLED"
+
+
+def test_a_hold_that_cannot_be_ended_keeps_no_rejection_from_its_end(
+    world: LedgerWorld, tmp_path: Path
+) -> None:
+    broken, flagged = world.pay("0", "1", 50, hold=True).payment_id, held_and_flagged(world, "3")
+    rejecting(world, flagged)
+    world.execute(0, f"DELETE FROM transactions WHERE transaction_id = x'{broken.hex()}'")
+    world.execute(0, f"UPDATE holds SET expires_at = 1 WHERE payment_id = x'{broken.hex()}'")
+    coordination = EmbeddedCoordination(tmp_path / "coordination")
+    keeping = Housekeeping(
+        world.recovery, world.holds, world.reviews, world.databases, coordination, world.clock
+    )
+    world.clock.advance(2)
+    keeping.step()
+    assert status(world, flagged) == "CANCELLED"
+    keeping.close()
+    coordination.close()
 
 
 # -- words ----------------------------------------------------------------------------------------
