@@ -205,7 +205,7 @@ def _wrong_entries(connection: Connection) -> list[str]:
     Outside in_transit a payment debits its amount at its source and credits it at its destination;
     a local one does both; one that was given back does both too; all others have no entries. It is
     its own sender who pays and its receiver who gets it, or the sender where it was given back. A
-    debit bears the payment's stamp, a credit the same or, where it was given back, a later one.
+    debit bears the payment's stamp, a credit the same or, where it came back, a later one.
     """
     sums = _sums_by_payment()
     out, into = func.coalesce(sums.c.out, 0), func.coalesce(sums.c.into, 0)
@@ -229,7 +229,11 @@ def _wrong_entries(connection: Connection) -> list[str]:
         sums.c.out_first != _T.stamp,
         sums.c.out_last != _T.stamp,
         sums.c.into_first < _T.stamp,
-        and_(_T.role == "destination", sums.c.into_last != _T.stamp),
+        # A local one that ends later was to cross, and its receiver's slot came home.
+        and_(
+            or_(_T.role == "destination", sums.c.crossing.is_(None)),
+            sums.c.into_last != _T.stamp,
+        ),
     )
     joined = (
         transactions.outerjoin(sums, sums.c.payment_id == _T.transaction_id)
@@ -272,6 +276,7 @@ def _sums_by_payment() -> Any:
             func.max(out_stamp).label("out_last"),
             func.min(into_stamp).label("into_first"),
             func.max(into_stamp).label("into_last"),
+            func.max(case((in_transit, 1))).label("crossing"),
         )
         .group_by(_E.payment_id)
         .subquery()
