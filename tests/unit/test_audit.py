@@ -133,6 +133,11 @@ BREAKS = {
             "UPDATE holds SET amount = amount + 1 WHERE state = 'active'",
         ),
     ),
+    "a hold is of another user than its payment": Break(
+        ("held_equals_active_holds",),
+        0,
+        ("UPDATE transactions SET from_user_id = '3' WHERE status = 'HELD'",),
+    ),
     "an in_transit entry went to another peer": Break(
         ("in_transit_matches_pending",),
         0,

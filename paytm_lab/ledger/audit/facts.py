@@ -183,7 +183,9 @@ def _read_contradictions(connection: Connection, facts: ShardFacts) -> None:
 
 
 def _holds_without_payments(connection: Connection) -> list[str]:
-    """HELD payments without an active hold of their amount, and active holds without a payment."""
+    """HELD payments without an active hold of their amount, active holds without a payment, and
+    those on another account than the payer's.
+    """
     matches = and_(
         _T.transaction_id == holds.c.payment_id, _T.status == "HELD", _T.amount == holds.c.amount
     )
@@ -195,8 +197,19 @@ def _holds_without_payments(connection: Connection) -> list[str]:
     loose = select(holds.c.payment_id).where(
         holds.c.state == "active", ~exists().where(matches).correlate(holds)
     )
-    found = _names(connection, bare.limit(FOUND_MAX)) + _names(connection, loose.limit(FOUND_MAX))
-    return sorted(set(found))
+    # An account that is gone is named elsewhere.
+    others = (
+        select(holds.c.payment_id)
+        .join(transactions, matches)
+        .join(accounts, accounts.c.id == holds.c.account_id)
+        .where(holds.c.state == "active", accounts.c.user_id != _T.from_user_id)
+    )
+    found = {
+        name
+        for which in (bare, loose, others)
+        for name in _names(connection, which.limit(FOUND_MAX))
+    }
+    return sorted(found)
 
 
 def _wrong_entries(connection: Connection) -> list[str]:
