@@ -5,6 +5,10 @@ from __future__ import annotations
 import time
 from typing import Protocol
 
+from paytm_lab.core.errors import BadInput
+
+TIME_US_MAX = 253_402_300_799_999_999  # the last microsecond of the year 9999
+
 
 class Clock(Protocol):
     def now_us(self) -> int:
@@ -12,6 +16,16 @@ class Clock(Protocol):
 
     def monotonic_s(self) -> float:
         """Seconds from an arbitrary start; never goes back."""
+
+
+def require_time_us(time_us: int) -> int:
+    """The same number, if it is a time from 1970 to the year 9999; BadInput otherwise."""
+    if type(time_us) is not int or not 0 <= time_us <= TIME_US_MAX:
+        raise BadInput(
+            f"{time_us!r:.80} is not a time",
+            remedy=f"Give microseconds since 1970 UTC, 0..{TIME_US_MAX}.",
+        )
+    return time_us
 
 
 class SystemClock:

@@ -15,6 +15,7 @@ SYSTEM_PREFIX = "system:"
 FUNDING = "system:funding"
 RECEIVABLE = "system:receivable"
 USER_ID_LENGTH_MAX = 64
+TRACEPARENT_LENGTH_MAX = 64
 _REMEDY = "A user id is 1-64 characters in Unicode NFC without control characters."
 
 
@@ -122,7 +123,23 @@ def event_id(subject: str, event_type: str, leg: str = "") -> str:
     return f"{subject}.{event_type}.{leg}" if leg else f"{subject}.{event_type}"
 
 
+def require_traceparent(text: str) -> str:
+    """The same text, if an event has room for it (W3C's has 55 characters); BadInput otherwise."""
+    if type(text) is not str or not text.isascii() or len(text) > TRACEPARENT_LENGTH_MAX:
+        raise BadInput(
+            f"{text!r:.80} is not a traceparent",
+            remedy=f"Give at most {TRACEPARENT_LENGTH_MAX} ASCII characters, or none.",
+        )
+    return text
+
+
 def key_hash(subject: str, from_user_id: str, idempotency_key: str) -> bytes:
     """16 bytes that stand for one Idempotency-Key within its scope (subject, from_user_id)."""
     scope = f"{len(subject)}:{subject}{len(from_user_id)}:{from_user_id}{idempotency_key}"
-    return blake2b(scope.encode(), digest_size=16).digest()
+    try:
+        return blake2b(scope.encode(), digest_size=16).digest()
+    except UnicodeEncodeError:
+        raise BadInput(
+            f"{idempotency_key!r:.80} of {subject!r:.80} is not a key: it holds a surrogate",
+            remedy="A key is any text that is Unicode.",
+        ) from None

@@ -279,11 +279,16 @@ def statement(
 
 def _parse_cursor(text: str) -> tuple[int, int]:
     parts = text.split("-")
-    if len(parts) != 2 or not all(part.isascii() and part.isdigit() for part in parts):
+    if len(parts) != 2 or not all(map(_is_number, parts)):
         raise errors.BadInput(
             f"{text!r:.80} is not a cursor", remedy="Give the cursor of the page before."
         )
     return int(parts[0]), int(parts[1])
+
+
+def _is_number(text: str) -> bool:
+    """Of a column: at most 64 bits, with a sign."""
+    return text.isascii() and text.isdigit() and len(text) < 20 and int(text) < 2**63
 
 
 def _account_id(connection: Connection, user_id: str) -> int | None:

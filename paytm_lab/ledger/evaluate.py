@@ -281,8 +281,8 @@ class Batch(BatchState):
             )
         sender = self.sender_of(row)
         # Refunds are never refused (their receiver once paid): no receivable is to be undone here.
-        self._leave_transit(row)
-        self.post(op.payment_id, sender, "credit", row.amount, self.stamp)
+        stamp = self._leave_transit(row)
+        self.post(op.payment_id, sender, "credit", row.amount, stamp)
         row = self.move(row, "FAILED", op.reason)
         self.row_event(row, "PaymentFailed", row.amount, op.reason, sender.balance)
         outcome = outcome_of(row)
@@ -296,9 +296,9 @@ class Batch(BatchState):
         moved = row._replace(to_shard=op.to_shard, map_version=op.map_version)
         if op.to_shard == self.shard_id:
             return self._end_here(row, moved)
-        self._leave_transit(row)
+        stamp = self._leave_transit(row)
         transit = IN_TRANSIT_ID_BASE + op.to_shard
-        self.post_system(op.payment_id, transit, "credit", row.amount, self.stamp)
+        self.post_system(op.payment_id, transit, "credit", row.amount, stamp)
         return outcome_of(self.move(moved, "PENDING"))
 
     def _end_here(self, row: PaymentRow, moved: PaymentRow) -> Outcome:
@@ -307,20 +307,25 @@ class Batch(BatchState):
         if self.has_moved(row.to_user_id, receiver):
             return MOVED
         reason = self.credit_refusal(receiver, row.amount, row.currency, row.kind)
-        self._leave_transit(row)
+        stamp = self._leave_transit(row)
         if reason or receiver is None:
-            self.post(row.transaction_id, sender, "credit", row.amount, self.stamp)
+            self.post(row.transaction_id, sender, "credit", row.amount, stamp)
             moved = self.move(moved, "FAILED", reason, "local")
             self.row_event(moved, "PaymentFailed", row.amount, reason, sender.balance)
         else:
-            self.post(row.transaction_id, receiver, "credit", row.amount, self.stamp)
+            self.post(row.transaction_id, receiver, "credit", row.amount, stamp)
             moved = self.move(moved, "COMPLETED", "", "local")
             self.row_event(moved, "PaymentCompleted", row.amount, "", None, receiver.balance)
         return outcome_of(moved)
 
-    def _leave_transit(self, row: PaymentRow) -> None:
+    def _leave_transit(self, row: PaymentRow) -> int:
+        """The stamp of its going: never before its coming, whatever the clock says by now. As of a
+        time between the two the money would be there twice.
+        """
+        stamp = max(self.stamp, row.stamp)
         transit = IN_TRANSIT_ID_BASE + row.to_shard
-        self.post_system(row.transaction_id, transit, "debit", row.amount, self.stamp)
+        self.post_system(row.transaction_id, transit, "debit", row.amount, stamp)
+        return stamp
 
 
 _RULES: dict[type, Callable[[Batch, Any], Result]] = {

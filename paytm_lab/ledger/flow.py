@@ -41,6 +41,7 @@ class Flow:
         "moves",
         "operation",
         "pending",
+        "rechecked",
         "source",
         "to_slot",
         "token",
@@ -65,6 +66,7 @@ class Flow:
         self.moves = 0
         self.candidate: Candidate | None = None
         self.pending: Outcome | None = None
+        self.rechecked = False
 
     @property
     def payment_id(self) -> bytes:
@@ -152,6 +154,7 @@ class Flow:
     def continue_from(self, pending: Outcome, recheck: bool) -> None:
         """Leg (b): ask the destination to credit."""
         self.pending = pending
+        self.rechecked = recheck
         op = self.operation
         self.destination = pending.to_shard
         credit = Credit(
@@ -175,6 +178,9 @@ class Flow:
             self.finish(result)
         elif isinstance(result, errors.PaytmLabError):
             self.finish(self.still_pending(result.code))
+        elif result.moved and not self.rechecked:
+            # Recovery may have had it credited there before the slot moved; its rows tell.
+            self.continue_from(pending, recheck=True)
         elif result.moved:
             self.receiver_moved(pending)
         elif result.status == "COMPLETED":

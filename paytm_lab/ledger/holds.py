@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from paytm_lab.core.errors import BadInput, PaytmLabError
+from paytm_lab.core.errors import BadInput, OutcomeUnknown, PaytmLabError, Unavailable
 from paytm_lab.core.ids import payment_id_text
 from paytm_lab.ledger import queries
 from paytm_lab.ledger.operations import Outcome, Release
@@ -38,9 +38,11 @@ class Holds:
 
     def expire(self, rows_max: int = 1_000, shard: int | None = None) -> int:
         """The sweep: cancel holds past their time, at most ``rows_max`` a shard, on all shards or
-        on one; how many it ended.
+        on one; how many it ended. One that cannot be ended keeps no other from it: its error is
+        raised when all were tried.
         """
         ended = 0
+        failed: PaytmLabError | None = None
         for of, database in self._databases.items():
             if shard is not None and of != shard:
                 continue
@@ -50,7 +52,11 @@ class Holds:
                     ended += outcome.status == "CANCELLED" and not outcome.repeated
                 except PaytmLabError as error:
                     error.place = error.place or f"shard-{of}"
-                    raise
+                    if isinstance(error, Unavailable | OutcomeUnknown):  # as all others would hear
+                        raise
+                    failed = failed or error
+        if failed is not None:
+            raise failed
         return ended
 
     def _release(self, payment_id: bytes, reason: str) -> Outcome:

@@ -73,8 +73,8 @@ class Housekeeping:
 
     def _look_at(self, shard: int) -> int:
         report = self._recovery.run(shard=shard)
-        done = report.completed + report.failed + self._holds.expire(shard=shard)
-        return done + self._reviews.resume_rejections(shard)
+        done = report.completed + report.failed + self._reviews.resume_rejections(shard)
+        return done + self._holds.expire(shard=shard)  # the last: it raises what one hold meets
 
     def _leads(self, shard: int) -> bool:
         leadership = self._leaderships.get(shard)

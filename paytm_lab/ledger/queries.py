@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Select, bindparam, func, select
+from sqlalchemy import Connection, Select, bindparam, func, or_, select
 
 from paytm_lab.core.ids import payment_id_text
 from paytm_lab.ledger.schema import (
@@ -22,9 +22,11 @@ from paytm_lab.ledger.schema import (
     reviews,
     transactions,
 )
+from paytm_lab.ledger.sums import halves_of, whole
 from paytm_lab.ports.shard_database import HoldRow, PaymentRow, ShardDatabase
 
 ROWS_MAX = 1_000
+_EVER_US = 2**63 - 1
 _IDS_MAX = 500  # ids a statement: well under every engine's limit on parameters
 
 Databases = Mapping[int, ShardDatabase] | Iterable[ShardDatabase]
@@ -137,15 +139,18 @@ def known_keys(database: ShardDatabase, key_hashes: Sequence[bytes]) -> set[byte
 
 
 def open_payments(
-    database: ShardDatabase, opened_before_us: int, rows_max: int = ROWS_MAX
+    database: ShardDatabase, before_us: int, rows_max: int = ROWS_MAX, after_us: int = _EVER_US
 ) -> list[PaymentRow]:
-    """PENDING payments whose source is this shard, opened at or before a time, oldest first."""
+    """PENDING payments whose source is this shard, oldest first: those that were opened up to one
+    time, or, by a clock that is not ours, after another.
+    """
+    opened = transactions.c.open_since
     statement = (
         select(*_PAYMENT)
-        # Both bounds, because the index holds only rows that are open.
-        .where(transactions.c.open_since > 0, transactions.c.open_since <= opened_before_us)
+        # The first bound, because the index holds only rows that are open.
+        .where(opened > 0, or_(opened <= before_us, opened > after_us))
         .where(transactions.c.status == "PENDING", transactions.c.role == "source")
-        .order_by(transactions.c.open_since, transactions.c.id)
+        .order_by(opened, transactions.c.id)
         .limit(rows_max)
     )
     with database.read() as connection:
@@ -259,25 +264,21 @@ def balances(database: ShardDatabase) -> dict[str, int]:
 
 def totals(database: ShardDatabase) -> ShardTotals:
     """Counts and sums of one shard in one snapshot; scans accounts, transactions and entries."""
-    users = select(
-        func.count(),
-        func.coalesce(func.sum(accounts.c.balance), 0),
-        func.coalesce(func.sum(accounts.c.held), 0),
-    ).where(accounts.c.id >= FIRST_USER_ACCOUNT_ID)
+    users = select(func.count(), *halves_of(accounts.c.balance), *halves_of(accounts.c.held)).where(
+        accounts.c.id >= FIRST_USER_ACCOUNT_ID
+    )
     by_status = (
         select(transactions.c.status, func.count())
         .where(transactions.c.role != "destination")
         .group_by(transactions.c.status)
     )
     with database.read() as connection:
-        number, balance, held = connection.execute(users).one()
+        number, *halves = connection.execute(users).one()
         payments = {row[0]: row[1] for row in connection.execute(by_status)}
         entries = connection.execute(select(func.count()).select_from(ledger_entries)).scalar_one()
         waiting = connection.execute(select(func.count()).select_from(outbox_events)).scalar_one()
-    # MySQL's sums are decimals; money is an int everywhere.
-    return ShardTotals(
-        database.shard_id, number, int(balance), int(held), payments, entries, waiting
-    )
+    balance, held = whole(*halves[:2]), whole(*halves[2:])
+    return ShardTotals(database.shard_id, number, balance, held, payments, entries, waiting)
 
 
 PAYMENT_COLUMNS = (

@@ -7,7 +7,7 @@ before anything else, and then periodically.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import NamedTuple
 
@@ -19,6 +19,9 @@ from paytm_lab.ledger.transfers import TransferEngine
 from paytm_lab.ports.shard_database import PaymentRow, ShardDatabase
 
 ROUND_ROWS_MAX = 500
+# Clocks of several machines differ by less. What was begun later than that from now was begun
+# before a clock was set back: it would wait until that time comes again.
+AHEAD_US_MAX = 60_000_000
 
 
 class RecoveryReport(NamedTuple):
@@ -58,7 +61,6 @@ class Recovery:
         """One pass over all shards (or one). ``age_us`` 0: every pending payment, as on opening."""
         started = time.perf_counter()
         age_us = self._pending_age_us if age_us is None else age_us
-        cutoff_us = self._engine.clock.now_us() - age_us
         counts = {"COMPLETED": 0, "FAILED": 0, "PENDING": 0}
         found = 0
         unreachable: list[int] = []
@@ -66,8 +68,7 @@ class Recovery:
             if shard is not None and source != shard:
                 continue
             try:
-                seen: set[bytes] = set()
-                while rows := self._round(database, cutoff_us, seen):
+                for rows in self._rounds(database, age_us):
                     found += len(rows)
                     for status in self._resume(source, rows):
                         counts[status] += 1
@@ -78,12 +79,28 @@ class Recovery:
             time.perf_counter() - started,
         )  # fmt: skip
 
-    def _round(self, database: ShardDatabase, cutoff_us: int, seen: set[bytes]) -> list[PaymentRow]:
-        """The next rows of this pass; one that stayed pending is not tried twice in a pass."""
-        rows = queries.open_payments(database, cutoff_us, ROUND_ROWS_MAX + len(seen))
-        fresh = [row for row in rows if row.transaction_id not in seen]
-        seen.update(row.transaction_id for row in fresh)
-        return fresh
+    def _rounds(self, database: ShardDatabase, age_us: int) -> Iterator[list[PaymentRow]]:
+        """The rows of a pass, some at a time; one that stays pending is not tried twice in it, and
+        what is begun while it runs is left alone.
+        """
+        now_us = self._engine.clock.now_us
+        before_us = now_us() - age_us
+        seen: set[bytes] = set()
+        most: int | None = None
+        while most is None or len(seen) < most:
+            # By our clock as it is now nobody can have begun one after it.
+            after_us = now_us() + (AHEAD_US_MAX if age_us else 0)
+            rows_max = ROUND_ROWS_MAX + len(seen)
+            rows = queries.open_payments(database, before_us, rows_max, after_us)
+            fresh = [row for row in rows if row.transaction_id not in seen]
+            if most is None and len(fresh) >= ROUND_ROWS_MAX:
+                # Whose clock is ahead of ours may go on for ever.
+                most = len(fresh) + queries.open_counts(database).get("PENDING", 0)
+            seen.update(row.transaction_id for row in fresh)
+            if fresh:
+                yield fresh
+            if len(fresh) < ROUND_ROWS_MAX:
+                return
 
     def _resume(self, source: int, rows: list[PaymentRow]) -> list[str]:
         results = self._engine.wait_all(

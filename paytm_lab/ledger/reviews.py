@@ -11,7 +11,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 
-from paytm_lab.core.errors import Conflict, PaytmLabError, StoreError, Unavailable
+from paytm_lab.core.errors import (
+    Conflict,
+    OutcomeUnknown,
+    PaytmLabError,
+    StoreError,
+    Unavailable,
+)
 from paytm_lab.core.ids import key_hash, payment_id_text
 from paytm_lab.ledger import queries
 from paytm_lab.ledger.batch import outcome_of
@@ -19,6 +25,7 @@ from paytm_lab.ledger.holds import Holds, source_row
 from paytm_lab.ledger.operations import ApplyFraud, DecideReview, Outcome, PaymentRequest
 from paytm_lab.ledger.queries import ReviewRow
 from paytm_lab.ledger.transfers import TransferEngine
+from paytm_lab.messaging.worker import Trouble
 from paytm_lab.ports.shard_database import ShardDatabase
 
 SUBJECT = "system:reviews"
@@ -31,6 +38,7 @@ class Reviews:
         self._engine = engine
         self._databases = databases
         self._holds = holds
+        self._troubles = {shard: Trouble(f"a rejection on shard {shard}") for shard in databases}
 
     def list(self, state: str | None = "open", rows_max: int = 1_000) -> list[ReviewRow]:
         """Reviews of all shards, oldest first."""
@@ -83,19 +91,33 @@ class Reviews:
 
     def resume_rejections(self, shard: int | None = None) -> int:
         """Finish rejections that a crash cut in two, of all shards or of one; how many it finished.
-        One whose shards do not answer stays for the next time, and keeps nobody from opening a lab.
+        One whose shards do not answer stays for the next time; one that cannot be finished at all
+        is said once. Neither keeps others from it, or anybody from opening a lab.
         """
-        unfinished: list[ReviewRow] = []
-        for of, database in self._databases.items():
-            if shard is not None and of != shard:
-                continue
-            with suppress(Unavailable, StoreError):
-                unfinished += queries.list_reviews(database, "rejecting")
         finished = 0
+        for of, database in self._databases.items():
+            if shard is None or of == shard:
+                unfinished: list[ReviewRow] = []
+                with suppress(Unavailable, StoreError):
+                    unfinished = queries.list_reviews(database, "rejecting")
+                finished += self._resume(unfinished, self._troubles[of])
+        return finished
+
+    def _resume(self, unfinished: Sequence[ReviewRow], trouble: Trouble) -> int:
+        finished = 0
+        failed: PaytmLabError | None = None
         for review in unfinished:
-            with suppress(Unavailable, StoreError):
+            try:
                 self.reject(review.payment_id, review.decided_by)
                 finished += 1
+            except (Unavailable, StoreError, OutcomeUnknown):
+                continue
+            except PaytmLabError as error:
+                failed = failed or error
+        if failed is not None:
+            trouble.failed(failed)
+        else:
+            trouble.well()
         return finished
 
     def _review_state(self, payment_id: bytes) -> str | None:

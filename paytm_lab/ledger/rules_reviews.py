@@ -12,6 +12,10 @@ from paytm_lab.ledger.operations import ApplyFraud, DecideReview, Outcome, Resul
 if TYPE_CHECKING:
     from paytm_lab.ledger.evaluate import Batch
 
+# As long as the tables' columns.
+EVENT_ID_LENGTH_MAX = 160
+RULE_LENGTH_MAX = 32
+DECIDED_BY_LENGTH_MAX = 64
 REVIEW_TRANSITIONS: dict[str, frozenset[str]] = {
     "open": frozenset({"approved", "rejecting"}),
     "rejecting": frozenset({"rejected"}),
@@ -28,6 +32,10 @@ def open_review(batch: BatchState, payment_id: bytes, decision: str, rule: str) 
 
 def apply_fraud(batch: Batch, op: ApplyFraud) -> Result:
     """Once per event id: open a review; a block also freezes the sender."""
+    if len(op.event_id) > EVENT_ID_LENGTH_MAX:
+        return _too_long(op.event_id, "an event id", EVENT_ID_LENGTH_MAX)
+    if len(op.rule) > RULE_LENGTH_MAX or not op.rule.isascii():
+        return _too_long(op.rule, "a rule", RULE_LENGTH_MAX)
     if op.event_id in batch.applied:
         return Outcome("applied", "", op.payment_id, repeated=True)
     # A payment that was refused because its sender is unknown has nobody to freeze.
@@ -46,6 +54,8 @@ def apply_fraud(batch: Batch, op: ApplyFraud) -> Result:
 
 def decide_review(batch: Batch, op: DecideReview) -> Result:
     """Move the review on; the outcome is the payment's, for the caller to act upon."""
+    if len(op.decided_by) > DECIDED_BY_LENGTH_MAX:
+        return _too_long(op.decided_by, "a reviewer", DECIDED_BY_LENGTH_MAX)
     state = batch.reviews.get(op.payment_id)
     if state is None:
         return errors.BadInput(
@@ -63,3 +73,10 @@ def decide_review(batch: Batch, op: DecideReview) -> Result:
     batch.reviews[op.payment_id] = op.state
     batch.review_updates[op.payment_id] = (op.payment_id, op.state, op.decided_by, batch.now_us)
     return outcome_of(row)
+
+
+def _too_long(words: str, what: str, length_max: int) -> errors.BadInput:
+    return errors.BadInput(
+        f"{words!r:.80} is not the name of {what}",
+        remedy=f"Give at most {length_max} characters; a rule's are ASCII.",
+    )

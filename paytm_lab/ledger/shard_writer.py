@@ -245,10 +245,15 @@ class ShardWriter:
         if not batch:
             return 0
         self._last_batch = len(batch)
+        operations = [operation for operation, _ in batch]
+        cut_off: BaseException | None = None
         try:
-            results = self._run([operation for operation, _ in batch])
+            results = self._run(operations)
         except SimulatedCrash:
             return len(batch)
+        except BaseException as error:  # a caller that helps is interrupted: the others hear of it
+            cut_off = error
+            results = self._failed(operations, errors.StoreError("cut off"), commit_lost=True)
         for (_, done), result in zip(batch, results, strict=True):
             if self._dead:
                 break
@@ -258,6 +263,10 @@ class ShardWriter:
                 break
             except Exception:
                 _log.exception("shard-%d: a caller's callback failed", self.shard_id)
+            except BaseException as error:
+                cut_off = error
+        if cut_off is not None:
+            raise cut_off
         return len(batch)
 
     # -- one batch --------------------------------------------------------------------------------

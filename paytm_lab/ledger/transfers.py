@@ -18,11 +18,12 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 
 from paytm_lab.core import errors
-from paytm_lab.core.clock import Clock
+from paytm_lab.core.clock import Clock, require_time_us
 from paytm_lab.core.ids import (
     PaymentIds,
     key_hash,
     payment_id_text,
+    require_traceparent,
     require_user_id,
     slot_of_payment,
 )
@@ -167,6 +168,10 @@ class TransferEngine:
             )
         require_payable(request.amount_paise)
         require_currency(request.currency)
+        if request.at_us is not None:
+            require_time_us(request.at_us)
+        if request.traceparent:
+            require_traceparent(request.traceparent)
         if not request.idempotency_key:
             return None
         return key_hash(request.subject, sender, request.idempotency_key)

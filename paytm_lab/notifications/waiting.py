@@ -38,12 +38,13 @@ class Waiting:
         self._clock = clock
         self._lane_rows_max = lane_rows_max
         self._swept_from = False
+        self._swept_before = 0  # as far as this process knows
         self._rows_known: dict[tuple[int, int], int] = {}
 
     def put(self, parcels: Sequence[Parcel]) -> None:
         """Durable when it returns, and sure to be found: where it took so long that the minute may
-        have been swept, it is put again, into a later one. A repeat puts the same rows. Clocks of
-        several machines may differ by less than a minute.
+        have been swept, or another machine's clock has swept it before its time, it is put again,
+        into a later one. A repeat puts the same rows.
         """
         if not parcels:
             return
@@ -52,30 +53,32 @@ class Waiting:
             self._store.insert_if_absent(SWEEPS, [{"name": _SWEEP, "minute": first}])
             self._swept_from = True
         rest = list(parcels)
+        missed: list[Row] = []
         for _ in range(PUTS_MAX):
             if not rest:
                 return
             now_us = self._clock.now_us()
             rows = [self._row(parcel, now_us) for parcel in rest]
             self._store.upsert(WAITING, rows)
+            if missed:
+                self.remove(missed)  # nobody else would
             late_us = self._clock.now_us() - (GRACE_MINUTES - 1) * MINUTE_US
-            rest = [
-                parcel
-                for parcel, row in zip(rest, rows, strict=True)
-                if (row["minute"] + 1) * MINUTE_US < late_us
-            ]
+            self._swept_before = max(self._swept_before, self.first_minute() or 0)
+            first = max(self._swept_before, -(-late_us // MINUTE_US) - 1)
+            rest = [parcel for parcel, row in zip(rest, rows, strict=True) if row["minute"] < first]
+            missed = [row for row in rows if row["minute"] < first]
         raise Unavailable("the wide store takes minutes for a write", place="notifications")
 
     def _row(self, parcel: Parcel, now_us: int) -> Row:
         due_us = max(parcel.due_us, now_us)
         lane = crc32(parcel.id.encode()) % LANES
-        first = due_us // MINUTE_US
+        first = max(due_us // MINUTE_US, self._swept_before)
         for minute in range(first, first + LATER_MINUTES_MAX):
             if self._has_room(minute, lane):
                 return {
                     "minute": minute,
                     "lane": lane,
-                    "due_us": due_us if minute == first else minute * MINUTE_US,
+                    "due_us": max(due_us, minute * MINUTE_US),
                     "notification_id": parcel.id,
                     "attempts": parcel.attempts,
                     "parcel": msgspec.json.encode(parcel).decode(),

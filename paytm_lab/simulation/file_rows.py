@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from paytm_lab.core.clock import require_time_us
 from paytm_lab.core.errors import BadInput
 from paytm_lab.core.ids import require_user_id
 from paytm_lab.core.money import parse_rupees, require_amount
@@ -104,8 +105,8 @@ class RowReader:
         if self._time is None:
             return None
         try:
-            return self._read_time(fields[self._time])
-        except (ValueError, OverflowError):
+            return require_time_us(self._read_time(fields[self._time]))
+        except (ValueError, OverflowError, BadInput):
             raise BadRow("bad_time", fields[self._time]) from None
 
     def _id_of(self, fields: list[str]) -> str:

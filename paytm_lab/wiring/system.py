@@ -25,7 +25,7 @@ from paytm_lab.core.events import Topic
 from paytm_lab.core.fraud import Decision
 from paytm_lab.core.ids import PaymentIds
 from paytm_lab.fraud.consumer import FraudConsumer
-from paytm_lab.fraud.lists import FROZEN, FraudLists, ListNews
+from paytm_lab.fraud.lists import FraudLists, ListNews
 from paytm_lab.fraud.model_book import ModelBook
 from paytm_lab.fraud.registry import ModelRegistry
 from paytm_lab.fraud.tables import FEATURES
@@ -58,7 +58,7 @@ from paytm_lab.routing.route_cache import RouteCache
 from paytm_lab.routing.shard_map import Router, ShardMap, load, load_or_create
 from paytm_lab.shard_manager.fraud_answers import FraudAnswers
 from paytm_lab.wiring.channels import Notifying
-from paytm_lab.wiring.fraud_rules import open_rules, open_scorer
+from paytm_lab.wiring.fraud_rules import list_blocked, open_rules, open_scorer
 from paytm_lab.wiring.runners import make_runner
 from paytm_lab.wiring.shutdown import Shutdown
 from paytm_lab.wiring.stores import Stores, open_coordination, open_stores
@@ -215,7 +215,7 @@ class System:
         )
         self.analytics = AnalyticsConsumer(self.wide, self.clock)
         self.fraud_answers = FraudAnswers(
-            self.reviews, partial(self.fraud_lists.add, FROZEN, note="blocked")
+            self.reviews, partial(list_blocked, self.fraud_lists, self.router, self.databases)
         )
         handlers: dict[str, Handler] = {
             "analytics": self.analytics,

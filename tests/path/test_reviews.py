@@ -11,8 +11,11 @@ import pytest
 
 from paytm_lab import Lab
 from paytm_lab.core.errors import BadInput, Conflict, OutcomeUnknown, Unavailable
-from paytm_lab.core.ids import parse_payment_id
+from paytm_lab.core.events import FraudData, encode, wrap
+from paytm_lab.core.ids import event_id, parse_payment_id
+from paytm_lab.fraud.lists import FROZEN
 from paytm_lab.ledger.operations import DecideReview
+from paytm_lab.ports.event_log import Record
 from tests.path.conftest import OPENING_PAISE, USERS, MakeLab
 from tests.path.ways import crash_at, events_of, rows, shard_path, step_writer, total_paise
 
@@ -220,6 +223,31 @@ def test_a_block_freezes_the_sender_and_opens_a_review(lab: Lab) -> None:
     assert lab.transfer("1", "2", "1").status == "COMPLETED"
     assert len(lab.reviews()) == 1
     lab.audit().require_clean()
+
+
+def test_a_block_that_comes_again_lists_nobody_who_may_pay_by_now(lab: Lab) -> None:
+    """The ledger decides who is frozen; the fraud side's list only follows it."""
+    paid = lab.transfer("1", "2", "1")
+    data = FraudData(paid.payment, "1", 100, 1.0, "block", "velocity", "default", "2", 1)
+    body = wrap(
+        event_id=event_id(paid.payment, "TransactionBlocked"),
+        event_type="TransactionBlocked",
+        subject=paid.payment,
+        source="/fraud",
+        time_us=1,
+        data=encode(data),
+    )
+    record = Record("fraud_events", 0, 0, paid.payment, body, (), 1)
+    system = lab.system
+    system.fraud_answers.handle([record])
+    assert system.fraud_lists.frozen == {"1"}
+    lab.unfreeze("1")
+    system.fraud_answers.handle([record])  # whoever read it died before it was committed
+    assert system.fraud_lists.frozen == set()
+    lab.freeze("1")
+    system.fraud_lists.remove(FROZEN, ["1"])
+    system.fraud_answers.handle([record])  # one that died before it told is made up for
+    assert system.fraud_lists.frozen == {"1"}
 
 
 @pytest.mark.parametrize("point", ["writer:before_commit", "writer:committed"])

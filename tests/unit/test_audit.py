@@ -90,6 +90,10 @@ def account(user_id: str) -> str:
 
 
 SOURCE_ROW = "role = 'source' AND status = 'COMPLETED'"
+PAID_BY_0 = (
+    "(SELECT transaction_id FROM transactions WHERE kind = 'transfer' AND role = 'local'"
+    " AND status = 'COMPLETED' AND from_user_id = '0')"
+)
 TRANSFER_ROW = "kind = 'transfer' AND role = 'local' AND status = 'COMPLETED'"
 
 BREAKS = {
@@ -129,6 +133,11 @@ BREAKS = {
             "UPDATE holds SET amount = amount + 1 WHERE state = 'active'",
         ),
     ),
+    "a hold is of another user than its payment": Break(
+        ("held_equals_active_holds",),
+        0,
+        ("UPDATE transactions SET from_user_id = '3' WHERE status = 'HELD'",),
+    ),
     "an in_transit entry went to another peer": Break(
         ("in_transit_matches_pending",),
         0,
@@ -143,7 +152,7 @@ BREAKS = {
         (f"UPDATE transactions SET to_user_id = '8' WHERE {SOURCE_ROW}",),
     ),
     "the stamp differs between the sides": Break(
-        ("states_agree_across_shards",),
+        ("states_agree_across_shards", "entries_match_payments"),
         0,
         (f"UPDATE transactions SET stamp = stamp + 1 WHERE {SOURCE_ROW}",),
     ),
@@ -187,6 +196,62 @@ BREAKS = {
         ("entries_match_payments",),
         0,
         (f"UPDATE transactions SET amount = amount + 1 WHERE {TRANSFER_ROW}",),
+    ),
+    "a credit went to another user": Break(
+        ("entries_match_payments",),
+        0,
+        (
+            f"UPDATE ledger_entries SET account_id = {account('6')} WHERE direction = 'credit' AND"
+            f" account_id = {account('3')} AND payment_id IN {PAID_BY_0}",
+            "UPDATE accounts SET balance = balance - 10000 WHERE user_id = '3'",
+            "UPDATE accounts SET balance = balance + 10000 WHERE user_id = '6'",
+        ),
+    ),
+    "another user paid": Break(
+        ("entries_match_payments",),
+        0,
+        (
+            f"UPDATE ledger_entries SET account_id = {account('3')} WHERE direction = 'debit' AND"
+            f" account_id = {account('0')} AND amount = 20000",
+            "UPDATE accounts SET balance = balance + 20000 WHERE user_id = '0'",
+            "UPDATE accounts SET balance = balance - 20000 WHERE user_id = '3'",
+        ),
+    ),
+    "another user paid a part": Break(
+        ("entries_match_payments",),
+        0,
+        (
+            f"{ENTRY} SELECT payment_id, {account('3')}, 50, 'debit', created_at, stamp"
+            f" FROM ledger_entries WHERE account_id = {account('0')} AND amount = 20000",
+            f"UPDATE ledger_entries SET amount = 19950 WHERE account_id = {account('0')}"
+            " AND amount = 20000",
+            "UPDATE accounts SET balance = balance + 50 WHERE user_id = '0'",
+            "UPDATE accounts SET balance = balance - 50 WHERE user_id = '3'",
+        ),
+    ),
+    "a debit bears another time": Break(
+        ("entries_match_payments",),
+        0,
+        (
+            "UPDATE ledger_entries SET stamp = stamp - 1 WHERE direction = 'debit'"
+            f" AND account_id = {account('0')} AND payment_id IN {PAID_BY_0}",
+        ),
+    ),
+    "a credit bears another time": Break(
+        ("entries_match_payments",),
+        0,
+        (
+            "UPDATE ledger_entries SET stamp = stamp + 1 WHERE direction = 'credit'"
+            f" AND account_id = {account('3')} AND payment_id IN {PAID_BY_0}",
+        ),
+    ),
+    "a credit from another shard bears another time": Break(
+        ("entries_match_payments",),
+        1,
+        (
+            "UPDATE ledger_entries SET stamp = stamp + 1 WHERE direction = 'credit'"
+            f" AND account_id = {account('1')} AND amount = 20000",
+        ),
     ),
     "a debt was forgiven": Break(
         ("receivable_matches_debts",), 2, ("UPDATE debts SET amount = amount - 1",)

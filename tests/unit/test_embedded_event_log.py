@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
+import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -17,11 +20,13 @@ from paytm_lab.core.clock import SimulatedClock
 from paytm_lab.core.errors import (
     BadInput,
     MissingPart,
+    StorageCorrupt,
     StoreError,
     TransientStoreError,
     Unavailable,
 )
 from paytm_lab.ports.event_log import Message, Record, TopicPartition
+from tests.waiting import until
 
 LEASE_S = 10.0
 
@@ -296,3 +301,70 @@ def test_a_closed_log_says_so(log: EmbeddedEventLog) -> None:
     log.close()
     with pytest.raises(Unavailable, match="closed"):
         log.append([Message("t", "a", b"")])
+
+
+def test_nobody_who_shares_a_commit_hears_that_it_was_done_where_it_was_not(
+    log: EmbeddedEventLog, tmp_path: Path
+) -> None:
+    """What one thread commits for another: a relay deletes what it hears is in the log."""
+    log.append([Message("t", "a", b"1")])
+    with closing(sqlite3.connect(tmp_path / "log" / "t.sqlite")) as damaged, damaged:
+        damaged.execute("UPDATE head SET ends = 'nothing that can be read'")
+    told: list[BaseException | None] = []
+
+    def append() -> None:
+        try:
+            log.append([Message("t", "a", b"2")])
+            told.append(None)
+        except BaseException as error:
+            told.append(error)
+
+    topic = log._topics["t"]
+    threads = [threading.Thread(target=append) for _ in range(3)]
+    with topic._write_lock:  # so that one of them commits for all
+        for thread in threads:
+            thread.start()
+        until(lambda: len(topic._waiting) == len(threads))
+    for thread in threads:
+        thread.join()
+    assert [type(error) for error in told] == [StorageCorrupt] * 3
+
+
+def test_who_is_cut_off_in_a_commit_for_others_leaves_them_no_false_answer(
+    log: EmbeddedEventLog, clock: SimulatedClock
+) -> None:
+    told: list[type[BaseException] | None] = []
+
+    def append() -> None:
+        try:
+            log.append([Message("t", "a", b"2")])
+            told.append(None)
+        except BaseException as error:
+            told.append(type(error))
+
+    topic = log._topics["t"]
+    topic._clock = _CutOff()
+    threads = [threading.Thread(target=append) for _ in range(3)]
+    with topic._write_lock:
+        for thread in threads:
+            thread.start()
+        until(lambda: len(topic._waiting) == len(threads))
+    for thread in threads:
+        thread.join()
+    topic._clock = clock
+    stored = log.end_offsets("t")[partition_of("a", 4)]
+    assert (stored, told.count(None), told.count(Unavailable)) == (0, 0, 2)
+    log.append([Message("t", "a", b"3")])
+    assert [r.value for r in log.read("t", partition_of("a", 4), 0, 9)] == [b"3"]
+
+
+class _CutOff(SimulatedClock):
+    """Whoever asks it first is interrupted."""
+
+    asked = 0
+
+    def now_us(self) -> int:
+        self.asked += 1
+        if self.asked == 1:
+            raise KeyboardInterrupt
+        return super().now_us()

@@ -68,6 +68,37 @@ def test_who_waits_for_an_attempt_does_not_wait_for_the_next(servers: Servers) -
     assert "attempt 2" in heard[-1]
 
 
+def test_who_waits_for_an_attempt_that_is_interrupted_is_not_interrupted_itself(
+    servers: Servers,
+) -> None:
+    """A worker's thread would end by it, and nobody would relay any more."""
+    go = threading.Event()
+
+    def make() -> object:
+        assert go.wait(30)
+        raise KeyboardInterrupt
+
+    shared: Shared[object] = Shared(servers, make)
+    heard: list[type[BaseException]] = []
+
+    def ask() -> None:
+        try:
+            shared.get()
+        except BaseException as error:
+            heard.append(type(error))
+
+    threads = [threading.Thread(target=ask) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    until(lambda: shared._attempt is not None)
+    attempt: Any = shared._attempt
+    until(lambda: len(attempt._condition._waiters) == 2, "two wait for the third one's attempt")
+    go.set()
+    for thread in threads:
+        thread.join(10)
+    assert sorted(heard, key=str) == [KeyboardInterrupt, Unavailable, Unavailable]
+
+
 def test_a_closed_one_is_not_made_any_more(servers: Servers) -> None:
     shared: Shared[str] = Shared(servers, lambda: "a client")
     assert shared.get() == ("a client", True)

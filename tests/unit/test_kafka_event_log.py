@@ -14,7 +14,7 @@ from kafka.structs import ConsumerGroupMetadata
 
 from paytm_lab.backends.embedded import topic_file
 from paytm_lab.backends.servers.event_log import KafkaEventLog
-from paytm_lab.backends.servers.kafka_clients import Names, Servers
+from paytm_lab.backends.servers.kafka_clients import Names, Servers, Shared
 from paytm_lab.backends.servers.kafka_positions import Positions
 from paytm_lab.backends.servers.kafka_producer import (
     APPEND_S_MAX,
@@ -25,6 +25,7 @@ from paytm_lab.backends.servers.kafka_producer import (
 from paytm_lab.backends.servers.kafka_reader import records_of
 from paytm_lab.core.errors import BadInput, InvalidSetting, Unavailable
 from paytm_lab.ports.event_log import Message, Record
+from tests.waiting import until
 
 P0, P1 = KafkaPartition("t", 0), KafkaPartition("t", 1)
 
@@ -151,6 +152,37 @@ def test_all_who_share_a_round_are_told_that_nobody_answers(nobody: str) -> None
         thread.join(APPEND_S_MAX)
     assert told == [nobody] * 20
     assert time.monotonic() - began < APPEND_S_MAX
+
+
+class _CutOff:
+    """A client whose thread is interrupted while it sends for others."""
+
+    def send(self, *_: object) -> None:
+        raise KeyboardInterrupt
+
+
+def test_who_is_cut_off_in_a_round_for_others_leaves_them_no_false_answer(nobody: str) -> None:
+    producer = Producer(Servers(nobody))
+    producer._client = Shared(Servers(nobody), _CutOff)
+    producer._client._client = _CutOff()
+    told: list[type[BaseException] | None] = []
+
+    def append() -> None:
+        try:
+            producer.append("t", [("t", 1, Message("t", "k", b"v"))])
+            told.append(None)
+        except BaseException as error:
+            told.append(type(error))
+
+    threads = [threading.Thread(target=append) for _ in range(3)]
+    with producer._on_its_way:  # so that one of them sends for all
+        for thread in threads:
+            thread.start()
+        until(lambda: len(producer._next_round) == len(threads))
+    for thread in threads:
+        thread.join(APPEND_S_MAX)
+    assert sorted(map(str, told)) == sorted(map(str, [KeyboardInterrupt, Unavailable, Unavailable]))
+    assert not producer._on_its_way.locked()
 
 
 class _Found:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from paytm_lab.backends.embedded.coordination import EmbeddedCoordination
+from paytm_lab.core.clock import Clock
 from paytm_lab.core.errors import NotFound, Unavailable
 from paytm_lab.core.events import Topic
 from paytm_lab.notifications.channels import (
@@ -24,6 +25,7 @@ from paytm_lab.notifications.channels import (
 )
 from paytm_lab.notifications.consumer import NotificationConsumer
 from paytm_lab.notifications.dead_letters import DeadLetters
+from paytm_lab.notifications.delivery import Delivery
 from paytm_lab.notifications.preferences import DEFAULTS, Choice
 from paytm_lab.notifications.quiet import QuietHours
 from paytm_lab.notifications.records import notification_totals
@@ -284,6 +286,35 @@ def test_one_that_took_minutes_to_store_is_found_all_the_same(world: World) -> N
     mailing.sweep(240)
     assert states(world) == {"sent": 2} and set(sent_ids(channel).values()) == {1}
     mailing.close()
+
+
+class _Ahead:
+    """The clock of a machine that is ten minutes ahead."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.monotonic_s = clock.monotonic_s
+
+    def now_us(self) -> int:
+        return self._clock.now_us() + 10 * MINUTE_US
+
+
+def test_one_that_a_clock_puts_where_another_has_swept_is_found_all_the_same(world: World) -> None:
+    channel = Fickle(Verdict.LATER, Verdict.TAKEN, Verdict.LATER)
+    here = Mailing(world, channel)
+    there = Delivery(world.store, every_kind(channel), world.log, _Ahead(world.clock))
+    sweeper = Sweeper(world.store, there, here.coordination, _Ahead(world.clock))
+    here.handle(paid("a"))
+    sweeper.step()
+    here.handle(paid("b"))
+    for _ in range(15):
+        world.clock.advance(60)
+        sweeper.step()
+    assert states(world) == {"sent": 4}
+    assert set(sent_ids(channel).values()) == {1}
+    assert list(world.real_store.scan(WAITING)) == []
+    sweeper.close()
+    here.close()
 
 
 def test_only_one_process_sweeps_and_another_takes_over(world: World) -> None:

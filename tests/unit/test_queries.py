@@ -9,9 +9,10 @@ import pytest
 
 from paytm_lab.core.errors import ShardUnavailable
 from paytm_lab.core.ids import key_hash, parse_payment_id
+from paytm_lab.core.money import AMOUNT_PAISE_MAX
 from paytm_lab.ledger import queries
-from paytm_lab.ledger.operations import PaymentRequest
-from tests.unit.ledger_world import LedgerWorld
+from paytm_lab.ledger.operations import Outcome, PaymentRequest
+from tests.unit.ledger_world import LedgerWorld, Submitted
 
 
 @pytest.fixture
@@ -159,3 +160,16 @@ def test_a_shard_that_is_away_says_so(world: LedgerWorld) -> None:
     world.databases[0].path.rename(world.folder / "elsewhere")
     with pytest.raises(ShardUnavailable, match="gone"):
         queries.totals(world.databases[0])
+
+
+def test_totals_of_more_money_than_a_number_of_64_bits_holds(tmp_path: Path) -> None:
+    world = LedgerWorld(tmp_path, shards=1)
+    answers = [Submitted() for _ in range(1_030)]
+    for number, answer in enumerate(answers):
+        world.engine.submit_account(str(number), AMOUNT_PAISE_MAX, answer)
+    world.settle()
+    assert all(isinstance(answer.result, Outcome) for answer in answers)
+    world.execute(0, "UPDATE accounts SET held = balance WHERE state = 'active'")
+    found = queries.totals(world.databases[0])
+    world.close()
+    assert found.balance_paise == found.held_paise == 1_030 * AMOUNT_PAISE_MAX > 2**63

@@ -197,6 +197,13 @@ def test_a_bad_optional_field(tmp_path: Path, column: str, value: str, reason: s
     assert [line[1] for line in listed] == [reason]
 
 
+def test_a_time_past_the_year_9999_is_none(tmp_path: Path) -> None:
+    text = "from,to,amount,when_s\na,b,1,253402300799\na,b,1,253402300800\na,b,1,9999999999999999\n"
+    file, listed = judged(tmp_path, text, mapping={"time": "when_s"})
+    assert [line[:2] for line in listed] == [["3", "bad_time"], ["4", "bad_time"]]
+    assert [row.at_us for row in all_rows(file)] == [253_402_300_799_000_000]
+
+
 def test_repeated_ids_collapse_or_conflict(tmp_path: Path) -> None:
     text = "id,from,to,amount\n"
     text += "k1,a,b,1\nk1,a,b,1.00\nk1,a,b,2\nk2,a,b,1\nk1,c,b,1\nk2,a,b,1\n"

@@ -24,7 +24,7 @@ import msgspec
 
 from paytm_lab.backends.embedded.sqlite_files import connect, transaction, translate
 from paytm_lab.core.clock import Clock
-from paytm_lab.core.errors import BadInput, PaytmLabError, StorageCorrupt
+from paytm_lab.core.errors import BadInput, PaytmLabError, StorageCorrupt, Unavailable
 from paytm_lab.ports.event_log import Message, Record
 
 VALUE_BYTES_MAX = 1 << 20
@@ -182,6 +182,12 @@ class TopicFile:
         except PaytmLabError as error:
             for append in appends:
                 append.error = error
+        except BaseException:
+            # Whoever is cut off here leaves none of the others with an answer that is not true.
+            for append in appends:
+                append.error = Unavailable("the append was cut off", place=self._place)
+                append.done = True
+            raise
         else:
             for batch, first in rows:
                 self._remember(batch, first, time_us)
@@ -195,8 +201,7 @@ class TopicFile:
         placed: list[tuple[_Batch, int]] = []
         parameters: list[Any] = []
         with transaction(self._writer, self._place):
-            row = self._writer.execute("SELECT ends FROM head").fetchone()
-            ends = _decode_offsets(row[0])
+            ends = self._ends_in(self._writer.execute("SELECT ends FROM head").fetchone())
             time_us = self._clock.now_us()
             for batch in batches:
                 first = ends[batch.partition]
@@ -211,6 +216,13 @@ class TopicFile:
                     done += size
             self._writer.execute("UPDATE head SET ends = ?", (_encode(ends).decode(),))
         return placed, time_us, ends
+
+    def _ends_in(self, row: Any) -> list[int]:
+        try:
+            ends = _decode_offsets(row[0])
+        except (TypeError, msgspec.DecodeError) as error:
+            raise StorageCorrupt("the topic's head cannot be read", place=self._place) from error
+        return ends
 
     def _remember(self, batch: _Batch, first: int, time_us: int) -> None:
         topic, partition = self.topic, batch.partition

@@ -136,6 +136,11 @@ class Shared(Generic[_C]):
             if mine:
                 raise
             raise Unavailable(error.message, place=error.place, remedy=error.remedy) from error
+        except BaseException as error:
+            if mine or isinstance(error, Exception):
+                raise
+            # Only whoever made the attempt is to end.
+            raise Unavailable("connecting was cut off", place=self._servers.text) from error
 
     def _try(self, attempt: Future[_C]) -> None:
         try:

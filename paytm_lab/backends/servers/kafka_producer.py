@@ -112,24 +112,33 @@ class Producer:
 
     def _lead(self, first: _Share) -> None:
         in_time = self._on_its_way.acquire(timeout=first.left_s())
-        if in_time:
-            # What comes in this time is in this round. A closed log waits for nothing.
-            self._client.closed.wait(self._began_at_s + ROUND_S_MIN - time.monotonic())
-            self._began_at_s = time.monotonic()
-        with self._lock:
-            shares, self._next_round = self._next_round, []
+        shares: list[_Share] = []
         try:
+            if in_time:
+                # What comes in this time is in this round. A closed log waits for nothing.
+                self._client.closed.wait(self._began_at_s + ROUND_S_MIN - time.monotonic())
+                self._began_at_s = time.monotonic()
+            shares = self._take_round()
             if not in_time:
                 raise Unavailable("the appends before this one take too long")
             self._send(shares)
-        except Exception as error:  # whatever it is, each caller is told
+        except BaseException as error:  # whatever it is, each caller is told
+            shares = shares or self._take_round()
+            why = error if isinstance(error, Exception) else Unavailable("the append was cut off")
             for share in shares:
-                share.failure = share.failure or error
+                share.failure = share.failure or why
+            if why is not error:
+                raise
         finally:
             if in_time:
                 self._on_its_way.release()
             for share in shares:
                 share.done.set()
+
+    def _take_round(self) -> list[_Share]:
+        with self._lock:
+            shares, self._next_round = self._next_round, []
+        return shares
 
     def _send(self, shares: Sequence[_Share]) -> None:
         client, _ = self._client.get()

@@ -183,7 +183,9 @@ def _read_contradictions(connection: Connection, facts: ShardFacts) -> None:
 
 
 def _holds_without_payments(connection: Connection) -> list[str]:
-    """HELD payments without an active hold of their amount, and active holds without a payment."""
+    """HELD payments without an active hold of their amount, active holds without a payment, and
+    those on another account than the payer's.
+    """
     matches = and_(
         _T.transaction_id == holds.c.payment_id, _T.status == "HELD", _T.amount == holds.c.amount
     )
@@ -195,31 +197,30 @@ def _holds_without_payments(connection: Connection) -> list[str]:
     loose = select(holds.c.payment_id).where(
         holds.c.state == "active", ~exists().where(matches).correlate(holds)
     )
-    found = _names(connection, bare.limit(FOUND_MAX)) + _names(connection, loose.limit(FOUND_MAX))
-    return sorted(set(found))
+    # An account that is gone is named elsewhere.
+    others = (
+        select(holds.c.payment_id)
+        .join(transactions, matches)
+        .join(accounts, accounts.c.id == holds.c.account_id)
+        .where(holds.c.state == "active", accounts.c.user_id != _T.from_user_id)
+    )
+    found = {
+        name
+        for which in (bare, loose, others)
+        for name in _names(connection, which.limit(FOUND_MAX))
+    }
+    return sorted(found)
 
 
 def _wrong_entries(connection: Connection) -> list[str]:
-    """Payments whose entries on this shard are not what their row's role and status say.
+    """Payments whose entries on this shard are not what their row says.
 
     Outside in_transit a payment debits its amount at its source and credits it at its destination;
-    a local one does both; one that was given back does both too; all others have no entries.
+    a local one does both; one that was given back does both too; all others have no entries. It is
+    its own sender who pays and its receiver who gets it, or the sender where it was given back. A
+    debit bears the payment's stamp, a credit the same or, where it came back, a later one.
     """
-    in_transit = and_(_E.account_id >= IN_TRANSIT_ID_BASE, _E.account_id < FIRST_USER_ACCOUNT_ID)
-
-    def total(when: Any) -> Any:
-        return func.sum(case((when, _E.amount), else_=0))
-
-    sums = (
-        select(
-            _E.payment_id,
-            total(and_(_DEBIT, not_(in_transit))).label("out"),
-            total(and_(_CREDIT, not_(in_transit))).label("into"),
-            (total(_CREDIT) - total(_DEBIT)).label("net"),
-        )
-        .group_by(_E.payment_id)
-        .subquery()
-    )
+    sums = _sums_by_payment()
     out, into = func.coalesce(sums.c.out, 0), func.coalesce(sums.c.into, 0)
     both = and_(out == _T.amount, into == _T.amount)
     neither = and_(out == 0, into == 0)
@@ -231,8 +232,29 @@ def _wrong_entries(connection: Connection) -> list[str]:
         (_T.role == "local", both),
         else_=and_(out == _T.amount, into == 0),
     )
-    joined = transactions.outerjoin(sums, sums.c.payment_id == _T.transaction_id)
-    wrong = select(_T.transaction_id).select_from(joined).where(not_(right)).limit(FOUND_MAX)
+    payer, payee = accounts.alias("payer"), accounts.alias("payee")
+    # Nothing is said where there is no such entry; an account that is gone is named elsewhere.
+    others = or_(
+        sums.c.payer_least != sums.c.payer_most,
+        sums.c.payee_least != sums.c.payee_most,
+        payer.c.user_id != _T.from_user_id,
+        payee.c.user_id != case((_T.status == "FAILED", _T.from_user_id), else_=_T.to_user_id),
+        sums.c.out_first != _T.stamp,
+        sums.c.out_last != _T.stamp,
+        sums.c.into_first < _T.stamp,
+        # A local one that ends later was to cross, and its receiver's slot came home.
+        and_(
+            or_(_T.role == "destination", sums.c.crossing.is_(None)),
+            sums.c.into_last != _T.stamp,
+        ),
+    )
+    joined = (
+        transactions.outerjoin(sums, sums.c.payment_id == _T.transaction_id)
+        .outerjoin(payer, payer.c.id == sums.c.payer_least)
+        .outerjoin(payee, payee.c.id == sums.c.payee_least)
+    )
+    wrong = select(_T.transaction_id).select_from(joined).where(or_(not_(right), others))
+    wrong = wrong.limit(FOUND_MAX)
     orphans = (
         select(_E.payment_id)
         .where(~exists().where(_T.transaction_id == _E.payment_id).correlate(ledger_entries))
@@ -240,6 +262,38 @@ def _wrong_entries(connection: Connection) -> list[str]:
         .limit(FOUND_MAX)
     )
     return _names(connection, wrong) + _names(connection, orphans)
+
+
+def _sums_by_payment() -> Any:
+    """What each payment's entries come to outside in_transit: paise, users' accounts, stamps."""
+    in_transit = and_(_E.account_id >= IN_TRANSIT_ID_BASE, _E.account_id < FIRST_USER_ACCOUNT_ID)
+    out, into = and_(_DEBIT, not_(in_transit)), and_(_CREDIT, not_(in_transit))
+    payer = case((and_(_DEBIT, _E.account_id >= FIRST_USER_ACCOUNT_ID), _E.account_id))
+    payee = case((and_(_CREDIT, _E.account_id >= FIRST_USER_ACCOUNT_ID), _E.account_id))
+    out_stamp, into_stamp = case((out, _E.stamp)), case((into, _E.stamp))
+
+    def total(when: Any) -> Any:
+        return func.sum(case((when, _E.amount), else_=0))
+
+    return (
+        select(
+            _E.payment_id,
+            total(out).label("out"),
+            total(into).label("into"),
+            (total(_CREDIT) - total(_DEBIT)).label("net"),
+            func.min(payer).label("payer_least"),
+            func.max(payer).label("payer_most"),
+            func.min(payee).label("payee_least"),
+            func.max(payee).label("payee_most"),
+            func.min(out_stamp).label("out_first"),
+            func.max(out_stamp).label("out_last"),
+            func.min(into_stamp).label("into_first"),
+            func.max(into_stamp).label("into_last"),
+            func.max(case((in_transit, 1))).label("crossing"),
+        )
+        .group_by(_E.payment_id)
+        .subquery()
+    )
 
 
 def _paid_amount() -> Any:
