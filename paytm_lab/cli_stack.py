@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from paytm_lab.core.errors import BadInput
-from paytm_lab.options import Json, Quiet
+from paytm_lab.options import Data, Json, Quiet
 from paytm_lab.terminal import errors_in_words
 
 Dir = Annotated[
@@ -98,9 +98,7 @@ def labs(as_json: Json = False) -> None:
 
 @stack.command()
 def drop(
-    data: Annotated[
-        Path | None, typer.Option(help="The lab's folder.", show_default="the setting data_dir")
-    ] = None,
+    data: Data = None,
     lab: Annotated[
         str | None, typer.Option(help="Or its name, as stack labs says.", show_default=False)
     ] = None,

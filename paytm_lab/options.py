@@ -19,9 +19,17 @@ Profile = Annotated[
 
 
 def _folder(text: str) -> Path:
+    return Path(_named(text, "a folder"))
+
+
+def _file(text: str) -> str:
+    return _named(text, "a file")
+
+
+def _named(text: str, what: str) -> str:
     if not text:
-        raise typer.BadParameter("it is empty (a variable that is not set?): name a folder")
-    return Path(text)
+        raise typer.BadParameter(f"it is empty (a variable that is not set?): name {what}")
+    return text
 
 
 Data = Annotated[
@@ -61,6 +69,7 @@ Share = Annotated[
 Transfers = Annotated[
     str | None,
     typer.Option(
+        parser=_file,
         metavar="FILE.csv",
         help="Your own payments, CSV or Parquet ('-': standard input). The headers of PaySim,"
         " AMLSim and the Fraud-Detection-Handbook are known.",

@@ -73,7 +73,17 @@ def preflight(settings: Settings, need_ports: Iterable[int] = ()) -> list[Proble
 
 def require(settings: Settings, need_ports: Iterable[int] = ()) -> None:
     """Raise MissingPart (exit 3) with every problem, one a line, when there is any."""
-    problems = preflight(settings, need_ports)
+    _require_none(preflight(settings, need_ports))
+
+
+def require_servers(settings: Settings) -> None:
+    """Raise MissingPart where the servers profile's are away. Only that: what makes room must also
+    run where there is none.
+    """
+    _require_none(check_servers(settings) if settings.profile == "servers" else [])
+
+
+def _require_none(problems: list[Problem]) -> None:
     if problems:
         lines = "".join(f"\n  {number}. {p}" for number, p in enumerate(problems, start=1))
         raise MissingPart(f"{len(problems)} problem(s) to solve before this can start:{lines}")

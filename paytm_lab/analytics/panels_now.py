@@ -218,8 +218,7 @@ def shards(data: Json) -> list[Panel]:
     why = _why_none(data["shards"])
     return [
         Panel(
-            "shards",
-            "Every shard",
+            "shards", "Every shard",
             table=Table(
                 "A row for each shard",
                 head("shard", "state", "#users", "#rupees", "#payments sent", "#open", "#entries",
@@ -236,6 +235,7 @@ def shards(data: Json) -> list[Panel]:
         Panel(
             "sent",
             "Payments sent, by state",
+            about="Opening balances and refunds are among them; the overview leaves them out.",
             chart=_sent_chart(up, names),
             chart_says=", ".join(
                 f"shard {s['shard']}: {count(sum(s['payments'].values()))}" for s in up

@@ -27,7 +27,13 @@ def parse_rupees(text: str) -> int:
             f" and at most {format_rupees(AMOUNT_PAISE_MAX)}.",
         )
     whole, fraction = match.groups()
-    return require_amount(int(whole) * 100 + int((fraction or "0").ljust(2, "0")))
+    amount_paise = int(whole) * 100 + int((fraction or "0").ljust(2, "0"))
+    if amount_paise > AMOUNT_PAISE_MAX:
+        raise InvalidAmount(
+            f"{text} rupees are more than any amount may be",
+            remedy=f"Give at most {format_rupees(AMOUNT_PAISE_MAX)}.",
+        )
+    return amount_paise
 
 
 def require_amount(amount_paise: int) -> int:

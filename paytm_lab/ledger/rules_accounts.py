@@ -33,7 +33,7 @@ def create_account(batch: Batch, op: CreateAccount) -> Result:
             return _created(batch, op, repeated=True)
         return errors.AccountExists(
             f"user {op.user_id!r} has an account already",
-            remedy="Use another id, or the same key and balance.",
+            remedy="Use another id; to repeat a creation, send its key and balance again.",
         )
     if not batch.owns(op.slot):
         return MOVED

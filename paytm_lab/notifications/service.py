@@ -114,6 +114,7 @@ def make_service(parts: Parts, callers: Callers, metrics: Metrics, body_bytes_ma
         metrics=metrics,
         body_bytes_max=body_bytes_max,
         lifespan=life,
+        home="/inbox",
         docs=_DOCS,
     )
 

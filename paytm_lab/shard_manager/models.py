@@ -180,7 +180,10 @@ class ShardFigures(BaseModel):
     accounts: int | None = None
     balance_paise: int | None = None
     held_paise: int | None = None
-    payments: dict[str, int] | None = Field(None, description="By status, each payment once.")
+    payments: dict[str, int] | None = Field(
+        None,
+        description="By status, each payment once, opening balances and refunds too.",
+    )
     payments_per_s: float | None = Field(None, description="New ones since the figures before.")
     entries: int | None = None
     queue_depth: int = Field(description="Operations that wait for this process's writer.")
@@ -197,6 +200,6 @@ class Analytics(BaseModel):
     complete: bool = Field(description="Whether every shard answered.")
     accounts: int
     balance_paise: int
-    payments: dict[str, int]
+    payments: dict[str, int] = Field(description="As the shards', in all.")
     in_flight: int = Field(description="Payments that this process has admitted.")
     shards: list[ShardFigures]

@@ -38,7 +38,9 @@ class BadRow(Exception):
 
 
 class RowReader:
-    """Reads the fields that ``columns`` names; the same record always gives the same answer."""
+    """Reads the fields that ``columns`` names; the same record always gives the same answer.
+    ``spaced``: the first user id so far that begins or ends with a space; '' for none.
+    """
 
     def __init__(self, columns: Columns) -> None:
         at = columns.at
@@ -49,6 +51,7 @@ class RowReader:
         self._paise = {name: _is_paise(column) for name, column in columns.names.items()}
         self._read_time = time_reader(columns.names.get("time", ""))
         self._valid: set[str] = set()
+        self.spaced = ""
 
     def try_read(self, record: Record) -> Row | BadRow:
         """The payment, or what is wrong: the record's own reason or one of ``read``'s."""
@@ -97,6 +100,8 @@ class RowReader:
             require_user_id(user_id)
         except BadInput:
             raise BadRow("bad_user_id", user_id) from None
+        if user_id != user_id.strip():
+            self.spaced = self.spaced or user_id
         if len(self._valid) >= VALID_USERS_MAX:
             self._valid.clear()
         self._valid.add(user_id)

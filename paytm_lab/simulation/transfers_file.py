@@ -146,6 +146,11 @@ class TransfersFile:
                 place=self.place,
                 remedy="Give at least one payment.",
             )
+        if reader.spaced:
+            self.notes += (
+                f"User ids begin or end with a space, such as {reader.spaced!r}: those are users of"
+                " their own.",
+            )
         self.opening_rule = rule.rule
         self._openings = rule.balances()
         if progress is not None:

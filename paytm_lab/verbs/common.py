@@ -13,7 +13,7 @@ from typing import Any
 
 from paytm_lab import preflight
 from paytm_lab.config import Settings
-from paytm_lab.core.errors import BadInput, InvalidSetting
+from paytm_lab.core.errors import BadInput, InvalidSetting, MalformedFile
 from paytm_lab.core.money import format_rupees, parse_rupees, require_amount
 from paytm_lab.lab import Lab
 from paytm_lab.ledger import queries
@@ -22,6 +22,8 @@ from paytm_lab.simulation.payments import Workload
 from paytm_lab.simulation.transfers_file import TransfersFile, check_header, open_transfers
 from paytm_lab.terminal import Bars, bars, note, say
 from paytm_lab.wiring import stored_shards
+
+REASONS = "docs/transfers-file.md"
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,9 @@ class Source:
         check_header(self.transfers, self.mapping)
 
     def open(self, data: Path, progress: Bars) -> TransfersFile:
-        """Judge the file; rows that are no payments go to ``data/rejects.csv``."""
+        """Judge the file; rows that are no payments go to ``data/rejects.csv``. MalformedFile where
+        none is one: a run of nothing would be called clean.
+        """
         data.mkdir(parents=True, exist_ok=True)
         opening = None if self.opening_balance is None else parse_rupees(self.opening_balance)
         seen = [0]
@@ -102,10 +106,19 @@ class Source:
             progress("reading the file", rows - seen[0], None)
             seen[0] = rows
 
-        return open_transfers(
-            self.transfers or "", self.mapping, opening, in_any_order=True,
-            rejects=data / "rejects.csv", progress=judged,
+        rejects = data / "rejects.csv"
+        file = open_transfers(
+            self.transfers or "", self.mapping, opening, in_any_order=True, rejects=rejects,
+            progress=judged,
         )  # fmt: skip
+        if not file.accepted:
+            file.close()
+            raise MalformedFile(
+                f"none of its {file.data_rows:,} rows is a payment: {_reasons(file)}",
+                place=file.place,
+                remedy=f"{rejects} has each with its line; {REASONS} says what the reasons mean.",
+            )
+        return file
 
 
 def collect_less() -> None:
@@ -215,13 +228,17 @@ def _say_file(file: TransfersFile, data: Path, common: Common) -> None:
         quiet,
     )
     if file.rejected:
-        reasons = ", ".join(f"{n} {reason}" for reason, n in file.rejected_by_reason.most_common())
-        note(f"rejected rows with line and reason: {data / 'rejects.csv'} ({reasons})", quiet)
+        listed = f"{data / 'rejects.csv'} ({_reasons(file)})"
+        note(f"rejected rows with line and reason: {listed}; what they mean: {REASONS}", quiet)
     note(f"opening balances: {file.opening_rule}", quiet)
     if "time" not in file.columns:
         note("the file says no times: its payments are taken as spread evenly up to now", quiet)
     if file.notes:
         note(" ".join(file.notes), quiet)
+
+
+def _reasons(file: TransfersFile) -> str:
+    return ", ".join(f"{n} {reason}" for reason, n in file.rejected_by_reason.most_common())
 
 
 def inherited_fd(number: int | None) -> int | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from paytm_lab import wiring
+from paytm_lab import preflight, wiring
 from paytm_lab.config import Settings
 from paytm_lab.core.errors import BadInput, NotFound
 from paytm_lab.terminal import note, print_json, say, table
@@ -16,6 +16,7 @@ PLAIN = "(plain names)"
 def list_labs(common: Common) -> int:
     """Every lab on the servers: its folder, whether that is still there, its size on the shards."""
     settings = common.settings()
+    preflight.require_servers(settings)
     found = labs(settings)
     if common.as_json:
         print_json({"labs": [each._asdict() for each in found], "max": settings.cassandra_labs_max})
@@ -43,6 +44,7 @@ def drop(common: Common, sure: bool, namespace: str | None = None) -> int:
     hold no such lab.
     """
     settings = common.settings()
+    preflight.require_servers(settings)
     if namespace is None:
         what = f"the lab of {settings.data_dir}"
         shards = wiring.stored_shards(settings)
@@ -73,6 +75,7 @@ def drop(common: Common, sure: bool, namespace: str | None = None) -> int:
 def drop_gone(common: Common, sure: bool) -> int:
     """Remove all labs whose folder was on this machine and is no more; one after the other."""
     settings = common.settings()
+    preflight.require_servers(settings)
     gone = [each for each in labs(settings) if each.folder_is == GONE and each.namespace]
     if gone:
         names = ", ".join(f"{each.namespace} ({each.folder})" for each in gone)

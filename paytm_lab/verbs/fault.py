@@ -40,7 +40,8 @@ OFFERED_PER_S = 200
 BEFORE_S = 1.0
 AFTER_S = 2.0
 BACKLOG_EVERY_S = 0.1
-CHILD_USERS = USERS + 40
+CLOSED_USERS = 40
+CHILD_USERS_MAX = 10**6  # more would hide the closed ones among them
 CHILD_PAYMENTS = 20_000
 ACKS_BEFORE_CRASH = 300
 REFUSAL_POINTS = ("leg_b:refused", "leg_c:given_back")
@@ -267,9 +268,8 @@ class _Load:
 def _crash(common: Common, found: faults.FaultKind) -> int:
     """A real process, killed at the point; what it acknowledged must be there afterwards."""
     point = faults.CRASH_POINTS[found.kind]
-    if point in REFUSAL_POINTS:
-        _close_some(common)
-    acknowledged = _run_child(common, point)
+    users = _close_some(common) if point in REFUSAL_POINTS else USERS + CLOSED_USERS
+    acknowledged = _run_child(common, point, users)
     started = time.monotonic()
     with opened(common) as lab:
         recovery = str(lab.recovered)
@@ -294,20 +294,35 @@ def _crash(common: Common, found: faults.FaultKind) -> int:
     return 1 if lost else report.exit_code
 
 
-def _close_some(common: Common) -> None:
-    """Accounts that refuse what the child pays them: the last ones of its workload."""
-    users = [str(n) for n in range(USERS + 1, CHILD_USERS + 1)]
+def _close_some(common: Common) -> int:
+    """Accounts that refuse what the child pays them, the last ones of its workload; how many users
+    that has. In a lab that was used they come after its own, as who has money cannot be closed.
+    """
     with opened(common) as lab:
-        lab.open_accounts(dict.fromkeys(users, 0))
-        for user in users:
-            lab.close_account(user)
+        there = lab.balances()
+        for first in range(USERS + 1, CHILD_USERS_MAX, CLOSED_USERS):
+            users = [str(n) for n in range(first, first + CLOSED_USERS)]
+            if all(user not in there or _is_closed(lab, user) for user in users):
+                lab.open_accounts(dict.fromkeys(users, 0))
+                for user in users:
+                    lab.close_account(user)
+                return first + CLOSED_USERS - 1
+    raise BadInput(
+        f"the lab has users of all numbers up to {CHILD_USERS_MAX:,}: none is left to refuse money",
+        remedy="Give an empty folder by --data, or none.",
+    )
 
 
-def _run_child(common: Common, point: str) -> dict[str, str]:
+def _is_closed(lab: Lab, user: str) -> bool:
+    account = lab.account(user)
+    return account is not None and account.state == "closed"
+
+
+def _run_child(common: Common, point: str, users: int) -> dict[str, str]:
     readable, writable = os.pipe()
     profile = common.settings().profile
     verb = (
-        f"run --quiet --profile {profile} --users {CHILD_USERS} --payments {CHILD_PAYMENTS}"
+        f"run --quiet --profile {profile} --users {users} --payments {CHILD_PAYMENTS}"
         f" --in-flight 64 --zipf-s 0 --seed {common.seed} --ack-fd {writable}"
         f" --crash-at {point}@{ACKS_BEFORE_CRASH} --data"
     )
@@ -323,7 +338,11 @@ def _run_child(common: Common, point: str) -> dict[str, str]:
             payment, status = line.split()
             acknowledged[payment] = status
     if process.wait(timeout=60) == 0:
-        raise BadInput(f"the run ended before it reached {point}")
+        raise BadInput(
+            f"the run of {CHILD_PAYMENTS:,} payments ended before it reached {point}: nothing was"
+            " killed",
+            remedy="Repeat it with another --seed, or in an empty folder.",
+        )
     return acknowledged
 
 

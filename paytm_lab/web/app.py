@@ -19,6 +19,7 @@ from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp
 
 from paytm_lab.core.errors import PaytmLabError
@@ -109,13 +110,15 @@ def make_app(
     body_bytes_max: int,
     lifespan: Lifespan | None = None,
     docs: str = "",
+    home: str = "/docs",
     around: Callable[[Application], Application] = lambda app: app,
     on_stop: Callable[[], None] = lambda: None,
 ) -> ASGIApp:
     """A service's ASGI application. ``summary``: one sentence; ``docs``: what a developer reads
-    first at /docs. ``parts``: what /health and /ready ask. ``around``: what sees a request before
-    the framework does. ``on_stop``: called when serving is about to end, so that answers that go on
-    for long can end.
+    first at /docs. ``home``: where / leads, for who opens the service's address in a browser,
+    unless a router has a / of its own. ``parts``: what /health and /ready ask. ``around``: what
+    sees a request before the framework does. ``on_stop``: called when serving is about to end, so
+    that answers that go on for long can end.
     """
     checks = Checks(parts)
 
@@ -153,7 +156,7 @@ def make_app(
     )
     for router in routers:
         app.include_router(router)
-    app.include_router(_common(service, checks, metrics))
+    app.include_router(_common(service, home, checks, metrics))
     return Frame(around(app), service, metrics, body_bytes_max, on_stop)
 
 
@@ -178,7 +181,7 @@ def _query_of(dependant: Dependant) -> frozenset[str]:
     return frozenset(own).union(*(_query_of(each) for each in dependant.dependencies))
 
 
-def _common(service: str, checks: Checks, metrics: Metrics) -> APIRouter:
+def _common(service: str, home: str, checks: Checks, metrics: Metrics) -> APIRouter:
     router = APIRouter(tags=["operations"])
     down: dict[int | str, Any] = {503: {"model": Readiness, "description": "A part is down"}}
 
@@ -189,6 +192,10 @@ def _common(service: str, checks: Checks, metrics: Metrics) -> APIRouter:
             response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
             response.headers["Retry-After"] = "1"
         return Readiness(service=service, status=unwell if is_down else well, parts=states)
+
+    @router.get("/", include_in_schema=False)
+    async def on_to_home() -> Response:
+        return RedirectResponse(home, HTTPStatus.SEE_OTHER)
 
     @router.get("/live", summary="Whether the process answers")
     async def live() -> Live:

@@ -14,6 +14,7 @@ from paytm_lab.core.errors import BadInput, PaytmLabError, RateLimited, Unauthen
 ANSWER_S_MAX = 5.0
 ANSWER_BYTES_MAX = 65_536
 _HERE = "auth"
+USUAL_PLACE = "127.0.0.1:8001"
 _REFUSALS: dict[HTTPStatus, type[PaytmLabError]] = {
     HTTPStatus.UNAUTHORIZED: Unauthenticated,
     HTTPStatus.TOO_MANY_REQUESTS: RateLimited,
@@ -32,14 +33,16 @@ class Signed(msgspec.Struct, frozen=True):
 
 
 class AuthClient:
-    """``place``: where the auth service listens now, as host:port. Blocks, so call it in a pool.
+    """``place``: where the auth service listens now, as host:port; ``usual_place``: where it would
+    be as set, which pages tell to people. Blocks, so call it in a pool.
 
     Errors: what the auth service refuses, in its words (Unauthenticated, RateLimited, BadInput);
     Unavailable when it does not answer.
     """
 
-    def __init__(self, place: Callable[[], str]) -> None:
+    def __init__(self, place: Callable[[], str], usual_place: str = USUAL_PLACE) -> None:
         self._place = place
+        self.usual_place = usual_place
 
     def login(self, user_id: str, password: str) -> Signed:
         return self._signed("/login", {"user_id": user_id, "password": password})

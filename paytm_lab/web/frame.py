@@ -1,9 +1,11 @@
 """What surrounds every request of every service, as one plain ASGI layer: a trace, a bound on its
-body, a log line, metrics, and a problem in place of whatever escaped.
+body, a log line, metrics, and a problem in place of whatever escaped. HEAD is answered as GET would
+be, without the body.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable
@@ -30,16 +32,31 @@ class _TooLarge(Exception):
 
 
 class _Exchange:
-    """One request and its answer: counts what comes in, adds headers to what goes out."""
+    """One request and its answer: counts what comes in, adds headers to what goes out.
 
-    def __init__(self, receive: Receive, send: Send, traceparent: str, bytes_max: int) -> None:
+    ``head_only``: nothing comes in and no body goes out; the answer is whole with its head, after
+    which the application hears that nobody listens any more: an answer that goes on for long ends.
+    """
+
+    def __init__(
+        self, receive: Receive, send: Send, traceparent: str, bytes_max: int, head_only: bool
+    ) -> None:
         self._receive, self._send = receive, send
         self._traceparent = traceparent.encode()
         self._bytes_left = bytes_max
         self.status = 0
         self.too_large = self.began = self.ended = False
+        self._head_only = head_only
+        self._asked = False
+        self._whole = asyncio.Event()
 
     async def receive(self) -> Message:
+        if self._head_only:
+            if not self._asked:
+                self._asked = True
+                return {"type": "http.request", "body": b"", "more_body": False}
+            await self._whole.wait()
+            return {"type": "http.disconnect"}
         message = await self._receive()
         self._bytes_left -= len(message.get("body", b""))
         if self._bytes_left < 0:
@@ -53,6 +70,8 @@ class _Exchange:
             await self.send(message)
 
     async def send(self, message: Message) -> None:
+        if self._head_only and self.began:
+            return
         if message["type"] == "http.response.start":
             self.status, self.began = message["status"], True
             own = {name for name, _ in message["headers"]}
@@ -63,6 +82,10 @@ class _Exchange:
         elif message["type"] == "http.response.body":
             self.ended = not message.get("more_body", False)
         await self._send(message)
+        if self._head_only:
+            await self._send({"type": "http.response.body", "body": b""})
+            self.ended = True
+            self._whole.set()
 
 
 class Frame:
@@ -93,16 +116,19 @@ class Frame:
         given = headers.get(b"traceparent")
         traceparent = tracing.continued(given.decode("latin-1") if given else None)
         token = tracing.current.set(traceparent)
-        exchange = _Exchange(receive, send, traceparent, self._body_bytes_max)
+        head_only = scope["method"] == "HEAD"
+        # A copy, as the server looks into its own, and sends no body to a HEAD.
+        asked = {**scope, "method": "GET"} if head_only else scope
+        exchange = _Exchange(receive, send, traceparent, self._body_bytes_max, head_only)
         exchange.too_large = _claimed(headers) > self._body_bytes_max
         self._metrics.in_flight.inc()
         try:
-            answer = await self._answered(scope, exchange)
+            answer = await self._answered(asked, exchange)
             if answer is not None:
-                await answer(scope, receive, exchange.send)
+                await answer(asked, receive, exchange.send)
         finally:
             self._metrics.in_flight.dec()
-            self._note(scope, exchange.status, time.perf_counter() - started)
+            self._note(asked, scope["method"], exchange.status, time.perf_counter() - started)
             tracing.current.reset(token)
 
     async def _answered(self, scope: Scope, exchange: _Exchange) -> Response | None:
@@ -133,15 +159,15 @@ class Frame:
             )
         return problems.internal_error()
 
-    def _note(self, scope: Scope, status: int, seconds: float) -> None:
+    def _note(self, scope: Scope, method: str, status: int, seconds: float) -> None:
         # The route's pattern, never the path: users' names are no labels.
         route = getattr(scope.get("route"), "path", "other")
-        self._metrics.answered(route, scope["method"], status, seconds)
+        self._metrics.answered(route, method, status, seconds)
         if route not in _QUIET and _logger.isEnabledFor(logging.INFO):
             _logger.info(
-                "%s %s %d", scope["method"], route, status,
+                "%s %s %d", method, route, status,
                 extra={
-                    "service": self._service, "method": scope["method"], "route": route,
+                    "service": self._service, "method": method, "route": route,
                     "status": status, "ms": round(seconds * 1e3, 2),
                 },
             )  # fmt: skip

@@ -33,7 +33,7 @@ from paytm_lab.core.errors import (
     Unauthenticated,
     Unavailable,
 )
-from paytm_lab.web.auth_client import Signed
+from paytm_lab.web.auth_client import USUAL_PLACE, Signed
 from paytm_lab.web.callers import PAGE_COOKIE, Callers, address_of
 from paytm_lab.web.pages import Pages, own_path, shown
 from paytm_lab.web.pool import BoundedPool
@@ -190,7 +190,9 @@ def session_router(pages: Pages, callers: Callers, home: str) -> APIRouter:
     """
     router = pages.router()
     sessions: PageSessions | None = None
+    pages.globals["auth_place"] = USUAL_PLACE
     if callers.renewals is not None:
+        pages.globals["auth_place"] = callers.renewals.auth.usual_place
         sessions = PageSessions(pages, callers.renewals, callers.pool)
         pages.globals["by_password"] = True
         pages.renew = _renewal(sessions, home)

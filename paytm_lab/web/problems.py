@@ -7,7 +7,6 @@ from http import HTTPStatus
 from typing import Any
 
 from fastapi import Request
-from fastapi.encoders import jsonable_encoder
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
@@ -17,6 +16,8 @@ from paytm_lab.core import errors
 from paytm_lab.web import tracing
 
 MEDIA_TYPE = "application/problem+json"
+_SEE = "See /docs, or /openapi.json."
+_AS_JSON = f"Send JSON, with the header Content-Type: application/json. {_SEE}"
 # The first that an error is an instance of.
 STATUS: tuple[tuple[type[errors.PaytmLabError], HTTPStatus], ...] = (
     (errors.Unauthenticated, HTTPStatus.UNAUTHORIZED),
@@ -108,17 +109,33 @@ async def on_invalid_request(request: Request, error: Exception) -> JSONResponse
     if not isinstance(error, RequestValidationError):
         raise error
     found = [
-        FieldProblem(place=".".join(map(str, each["loc"])), detail=each["msg"])
-        for each in jsonable_encoder(error.errors()[:20], exclude={"ctx", "input"})
+        _no_json(each)
+        if each.get("type") == "json_invalid"
+        else FieldProblem(place=".".join(map(str, each["loc"])), detail=each["msg"])
+        for each in error.errors()[:20]
     ]
     what = "; ".join(f"{each.place}: {each.detail}" for each in found[:3])
     return response(
         HTTPStatus.UNPROCESSABLE_ENTITY,
         "invalid_request",
         f"the request is not as described: {what}",
-        remedy="See /docs, or /openapi.json.",
+        remedy=_SEE if _may_be_json(request, found) else _AS_JSON,
         errors=found,
     )
+
+
+def _no_json(error: dict[str, Any]) -> FieldProblem:
+    at = error["loc"][-1]
+    return FieldProblem(
+        place="body", detail=f"this is no JSON: {error['ctx']['error']}, at character {at}"
+    )
+
+
+def _may_be_json(request: Request, found: list[FieldProblem]) -> bool:
+    """False where a body came that is not read, as its head calls it something else."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    is_json = kind == "application/json" or (kind.startswith("application/") and "+json" in kind)
+    return is_json or all(each.place != "body" for each in found)
 
 
 async def on_http_error(request: Request, error: Exception) -> JSONResponse:

@@ -102,7 +102,7 @@ class Services:
         self.on_close(pool.close)
         checker = TokenChecker(system.coordination, system.cache, system.clock)
         self.on_close(checker.close)
-        auth = AuthClient(self._place_of_auth)
+        auth = AuthClient(self._place_of_auth, self._usual_place_of_auth())
         self.callers = Callers(checker, pool, Renewals(auth, system.cache, system.clock))
         self._checker = checker
         self.admin_token: Path | None = None
@@ -132,8 +132,11 @@ class Services:
     def _place_of_auth(self) -> str:
         """Where it has announced itself; else where it would be."""
         known = self.system.coordination.instances("auth")
-        here = f"{self.settings.host}:{self.settings.auth_port}"
-        return next(iter(sorted(known.values())), here)
+        return next(iter(sorted(known.values())), self._usual_place_of_auth())
+
+    def _usual_place_of_auth(self) -> str:
+        host = "127.0.0.1" if self.settings.host in EVERYWHERE else self.settings.host
+        return f"{host}:{self.settings.auth_port}"
 
     def close(self) -> None:
         self._closing.close()

@@ -92,7 +92,7 @@ Open = Callable[..., Page]
 
 
 @pytest.fixture
-def opened(browser: Browser, world: AnalyticsWorld, url: str) -> Iterator[Open]:
+def opened(world: AnalyticsWorld, url: str, browser: Browser) -> Iterator[Open]:
     """``opened("/overview", size)``: a page that somebody signed in looks at. It must load
     nothing from elsewhere, break no policy and raise nothing.
     """
@@ -165,6 +165,39 @@ def test_a_page(world: AnalyticsWorld, opened: Open, name: str, size: str) -> No
         page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
         assert page.evaluate(CONTRAST) == []
         shot(page, f"{name}-{size}-{scheme}")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_table_that_goes_on_has_a_shadow_where_it_does(opened: Open, scheme: str) -> None:
+    page = opened("/system", "phone", color_scheme=scheme)
+    is_live(page)
+    table = page.locator("#services .scroll")
+    assert table.evaluate("e => e.scrollWidth > e.clientWidth + 20")
+
+    def edge(at: int, scrolled: int) -> bytes:
+        table.evaluate(f"e => {{ e.scrollLeft = {scrolled}; }}")
+        box = table.bounding_box()
+        assert box is not None
+        x = box["x"] + (0 if at == 0 else box["width"] - 4)
+        caption = {"x": x, "y": box["y"] + 2, "width": 4, "height": 3}
+        return page.screenshot(clip=caption)  # type: ignore[arg-type]
+
+    table.scroll_into_view_if_needed()
+    plain = edge(0, 0)
+    assert edge(-1, 0) != plain, "it goes on to the right"
+    assert edge(-1, 99_999) == plain and edge(0, 99_999) != plain, "then to the left"
+
+
+def test_no_table_of_the_system_is_cut_off_on_a_desk(opened: Open) -> None:
+    page = opened("/system")
+    is_live(page)
+    cut = "es => es.filter(e => e.scrollWidth > e.clientWidth).map(e => e.textContent)"
+    assert page.locator(".scroll").evaluate_all(cut) == []
+
+
+def test_what_a_shard_sent_says_what_is_among_it(opened: Open) -> None:
+    page = opened("/shards")
+    assert "Opening balances and refunds" in page.locator("#sent .about").inner_text()
 
 
 def payment(world: AnalyticsWorld) -> str:

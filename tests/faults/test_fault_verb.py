@@ -83,6 +83,25 @@ def test_a_process_that_is_killed(
     assert "pending payments" in printed["recovery"]
 
 
+def test_who_refuses_is_found_in_a_lab_whose_users_have_money(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result_of("process", "crash-after-leg-a", tmp_path, capsys)
+    for kind in ("crash-after-refusal", "crash-after-give-back"):
+        printed = result_of("process", kind, tmp_path, capsys)
+        assert printed["lost"] == 0
+        assert kind == "crash-after-give-back" or ", 0 given back" not in printed["recovery"]
+
+
+def test_a_run_that_never_reaches_the_point_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verb, "CHILD_PAYMENTS", 5)
+    with pytest.raises(BadInput, match="the run of 5 payments ended before") as error:
+        verb.fault(Common(data=tmp_path, seed=1, quiet=True), "process", "crash-after-leg-a", 1)
+    assert "--seed" in error.value.remedy
+
+
 def test_every_kind_is_tried_here() -> None:
     source = Path(__file__).read_text()
     for fault in FAULTS:

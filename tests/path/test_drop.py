@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from paytm_lab import Lab
+from paytm_lab.cli import app
 from paytm_lab.config import PREFIX
 from paytm_lab.core.errors import BadInput, NotFound, StorageFull
 from paytm_lab.verbs.common import Common
@@ -149,3 +150,13 @@ def test_one_lab_too_many_is_refused_before_anything_is_made(
         made(profile, tmp_path / "second")
     assert second.settings().namespace not in [e.namespace for e in labs(first.settings())]
     assert drop(first, True) == 0
+
+
+def test_an_empty_name_is_not_the_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        app(["stack", "drop", "--yes", "--data", ""], prog_name="paytm-lab")
+    assert ended.value.code == 2
+    assert "it is empty" in " ".join(capfd.readouterr().err.replace("│", " ").split())

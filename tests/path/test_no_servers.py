@@ -23,10 +23,13 @@ VERBS = (
     ("consume", "fraud"),
     ("fault", "shard-2", "down"),
     ("bench", "engine", "--quick"),
+    ("stack", "drop"),
+    ("stack", "drop", "--gone"),
+    ("stack", "labs"),
 )
 
 
-@pytest.mark.parametrize("words", VERBS, ids=lambda words: words[0])
+@pytest.mark.parametrize("words", VERBS, ids=" ".join)
 def test_the_servers_that_are_away_are_named(
     words: tuple[str, ...],
     tmp_path: Path,
@@ -41,9 +44,10 @@ def test_the_servers_that_are_away_are_named(
     monkeypatch.setenv(f"{PREFIX}DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.chdir(tmp_path)
+    profile = [] if words[0] == "stack" else ["--profile", "servers"]
     began = time.monotonic()
     with pytest.raises(SystemExit) as ended:
-        app([*words, "--profile", "servers"], prog_name="paytm-lab")
+        app([*words, *profile], prog_name="paytm-lab")
     assert time.monotonic() - began < WITHIN_S
     said = capfd.readouterr().err
     assert ended.value.code == 3

@@ -22,7 +22,7 @@ ADMIN = {"user_id": "root", "password": PASSWORD}
 
 @pytest.fixture
 def lab_settings() -> dict[str, Any]:
-    return {"access_token_s": 3}
+    return {"access_token_s": 3, "auth_port": 18_001}
 
 
 @pytest.fixture
@@ -44,6 +44,14 @@ def browser(pages: str) -> Iterator[httpx.Client]:
 
 def sign_in(browser: httpx.Client, **changed: str) -> httpx.Response:
     return browser.post("/session", data=ADMIN | {"then": "/shards"} | changed)
+
+
+def test_the_page_says_where_the_auth_service_is_set_to_be(
+    browser: httpx.Client, services: Services
+) -> None:
+    port = services.settings.auth_port
+    assert f"curl -s http://127.0.0.1:{port}/login" in browser.get("/sign-in").text
+    assert port != 8_001
 
 
 def test_a_password_signs_in_and_the_page_outlives_its_access_token(

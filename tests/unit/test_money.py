@@ -156,3 +156,12 @@ def test_in_words_is_exact_at_every_size() -> None:
     assert in_words(0) == "0.00 rupees" and in_words(-5) == "-0.05 rupees"
     assert in_words(-123_456_07) == "-123,456.07 rupees"
     assert in_words(1100 * (2**53 - 1)) == "99,079,191,802,150,901.00 rupees"
+
+
+@pytest.mark.parametrize("text", ["90071992547409.92", "99999999999999"])
+def test_too_many_rupees_are_told_in_rupees(text: str) -> None:
+    with pytest.raises(InvalidAmount) as error:
+        parse_rupees(text)
+    assert text in error.value.message
+    assert "90071992547409.91" in error.value.remedy
+    assert "paise" not in str(error.value)
