@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import hypothesis
 import pytest
 
 from paytm_lab.config import PREFIX, Settings
+from tests import scratch
 
 # A failing example is printed in a form to paste; in CI the examples are always the same.
 hypothesis.settings.register_profile(
@@ -19,6 +22,23 @@ hypothesis.settings.load_profile("lab")
 
 
 PROFILES = ("embedded", "servers")
+IN_MEMORY = pytest.StashKey[Path]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Temporary files in memory, unless somebody says where; xdist's workers follow the first."""
+    first = not hasattr(config, "workerinput")
+    if first and config.option.basetemp is None and "TMPDIR" not in os.environ:
+        folder = scratch.make()
+        if folder is not None:
+            scratch.use(folder)
+            config.stash[IN_MEMORY] = folder
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    folder = config.stash.get(IN_MEMORY, None)
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
