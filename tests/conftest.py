@@ -23,6 +23,7 @@ hypothesis.settings.load_profile("lab")
 
 PROFILES = ("embedded", "servers")
 IN_MEMORY = pytest.StashKey[Path]()
+KEPT = pytest.StashKey[Path | None]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -35,9 +36,14 @@ def pytest_configure(config: pytest.Config) -> None:
             config.stash[IN_MEMORY] = folder
 
 
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    if exitstatus:  # what failed is there to be looked at, until the next run
+        session.config.stash.setdefault(KEPT, session.config.stash.get(IN_MEMORY, None))
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     folder = config.stash.get(IN_MEMORY, None)
-    if folder is not None:
+    if folder is not None and config.stash.get(KEPT, None) is None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -82,6 +88,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
                 kills.update(value)
             elif name == "recovery":
                 recoveries[report.nodeid] = ", ".join(f"{what} {s} s" for what, s in value.items())
+    if kept := terminalreporter.config.stash.get(KEPT, None):
+        terminalreporter.write_line(f"what the tests left is in {kept} until the next run")
     if kills:
         terminalreporter.section(f"{kills.total()} processes killed")
         for point, count in kills.most_common():

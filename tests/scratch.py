@@ -21,8 +21,8 @@ _PREFIX = "paytm-lab-tests-"
 
 
 def make(within: Path = MEMORY, free_bytes_min: int = FREE_BYTES_MIN) -> Path | None:
-    """A new folder in memory, or None where that is too small, or not such a folder. Those of runs
-    that were killed are removed.
+    """A new folder in memory, or None where that is too small or there is none. Those of runs that
+    have ended, which failed or were killed, are removed.
     """
     if not os.access(within, os.W_OK):
         return None
