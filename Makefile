@@ -6,8 +6,10 @@ ARGS ?=
 BIN := .venv/bin
 # Figures are recorded as Plotly's own data, the same on each run.
 export PLOTLY_RENDERER := plotly_mimetype
-# As collected, so that the many small unit tests come last and no core waits for the other.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
+# As collected, so that the many small unit tests come last and no core waits for the other. The
+# hundreds of processes that the tests start find their modules compiled, whatever the shell says.
+PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n 2 --dist loadscope \
+	--no-loadscope-reorder
 NBVAL := $(PYTEST) --nbval --nbval-current-env --nbval-kernel-startup-timeout 120
 NOTEBOOKS := $(addprefix notebooks/,00_start_here.ipynb 01_routing.ipynb 02_ledger.ipynb \
 	03_events.ipynb 04_fraud.ipynb)
@@ -49,7 +51,8 @@ test-stack: env ## the same contracts and path on the real servers, which it sta
 		tests/stack/test_compose.py $(ON_STACK) $(SERVICES) -m "not runs_alone" $(ARGS) && \
 	$(PYTEST) -n 0 --profile servers $(SERVICES) tests/browser/test_dashboards.py -m runs_alone $(ARGS); \
 	tested=$$?; $(BIN)/paytm-lab stack down; exit $$tested
-	$(PYTEST) tests/stack --ignore tests/stack/test_compose.py $(ARGS)  # each file starts its own
+	@# Each file starts its own, whose gigabytes belong on a disk (see tests/scratch.py).
+	TMPDIR=$${TMPDIR:-/tmp} $(PYTEST) tests/stack --ignore tests/stack/test_compose.py $(ARGS)
 
 test-notebooks: env ## all notebooks, their stored output against a fresh run
 	$(NBVAL) notebooks

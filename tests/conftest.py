@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import hypothesis
 import pytest
 
 from paytm_lab.config import PREFIX, Settings
+from tests import scratch
 
 # A failing example is printed in a form to paste; in CI the examples are always the same.
 hypothesis.settings.register_profile(
@@ -19,6 +22,29 @@ hypothesis.settings.load_profile("lab")
 
 
 PROFILES = ("embedded", "servers")
+IN_MEMORY = pytest.StashKey[Path]()
+KEPT = pytest.StashKey[Path | None]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Temporary files in memory, unless somebody says where; xdist's workers follow the first."""
+    first = not hasattr(config, "workerinput")
+    if first and config.option.basetemp is None and "TMPDIR" not in os.environ:
+        folder = scratch.make()
+        if folder is not None:
+            scratch.use(folder)
+            config.stash[IN_MEMORY] = folder
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    if exitstatus:  # what failed is there to be looked at, until the next run
+        session.config.stash.setdefault(KEPT, session.config.stash.get(IN_MEMORY, None))
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    folder = config.stash.get(IN_MEMORY, None)
+    if folder is not None and config.stash.get(KEPT, None) is None:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -62,6 +88,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
                 kills.update(value)
             elif name == "recovery":
                 recoveries[report.nodeid] = ", ".join(f"{what} {s} s" for what, s in value.items())
+    if kept := terminalreporter.config.stash.get(KEPT, None):
+        terminalreporter.write_line(f"what the tests left is in {kept} until the next run")
     if kills:
         terminalreporter.section(f"{kills.total()} processes killed")
         for point, count in kills.most_common():

@@ -18,6 +18,7 @@ from paytm_lab.config import Settings
 from paytm_lab.config_servers import addresses
 from paytm_lab.core.errors import BadInput, InvalidSetting
 from paytm_lab.ledger import schema
+from paytm_lab.wiring.at_once import at_once
 from paytm_lab.wiring.labs_on_servers import leave_note, require_room
 from paytm_lab.wiring.stores import COORDINATION, Stores
 
@@ -128,12 +129,11 @@ def remove(settings: Settings, silent: Collection[str] = ()) -> None:
         "event-log": partial(open_log, settings),
         "wide-store": partial(open_wide, settings),
         "cache": partial(open_cache, settings),
-        COORDINATION: partial(open_coordination, settings),
     }
     with ExitStack() as last:
-        for name, open_part in reversed(opened.items()):
-            if name not in silent:
-                last.callback(_drop, open_part)
+        if COORDINATION not in silent:
+            last.callback(_drop, partial(open_coordination, settings))
+        at_once([partial(_drop, part) for name, part in opened.items() if name not in silent])
     if silent:
         _log.warning(
             "%s is left on %s: nothing was removed there",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -57,11 +57,12 @@ from paytm_lab.ports.shard_database import ShardMeta
 from paytm_lab.routing.route_cache import RouteCache
 from paytm_lab.routing.shard_map import Router, ShardMap, load, load_or_create
 from paytm_lab.shard_manager.fraud_answers import FraudAnswers
+from paytm_lab.wiring.at_once import at_once
 from paytm_lab.wiring.channels import Notifying
 from paytm_lab.wiring.fraud_rules import list_blocked, open_rules, open_scorer
 from paytm_lab.wiring.runners import make_runner
 from paytm_lab.wiring.shutdown import Shutdown
-from paytm_lab.wiring.stores import Stores, open_coordination, open_stores
+from paytm_lab.wiring.stores import CreatableShard, Stores, open_coordination, open_stores
 
 WIDE_TABLES = (*FRAUD_TABLES, *ANALYTICS_TABLES, *NOTIFICATION_TABLES)
 POLL_S = 0.1
@@ -91,12 +92,11 @@ class System:
         self.databases: dict[int, FaultyShardDatabase] = {}
         self.stores = stores
         self.coordination = stores.coordination
-        self.router = self._open_shards()
         self.log = stores.log
         self.cache = stores.cache
         self.wide = stores.wide
+        self.router = self._open_shards()
         self.fault_points: dict[str, Callable[[], None]] = {}
-        self._create_stores()
         self._open_ledger(rng)
         self._open_relays()
         self._open_consumers()
@@ -119,30 +119,38 @@ class System:
             shard_map = ShardMap.initial(self.settings.shards)
         else:
             shard_map = load_or_create(self.coordination, self.settings.shards)
-        for shard in range(shard_map.shards):
-            database = self.stores.open_shard(shard)
-            if stored is not None:
+        shards = {shard: self.stores.open_shard(shard) for shard in range(shard_map.shards)}
+        if stored is not None:
+            for database in shards.values():
                 database.require_created()
-            database.create(
-                schema.system_accounts(shard_map.shards),
-                ShardMeta(0, shard_map.version, shard_map.owned_slots(shard)),
-                schema.FIRST_USER_ACCOUNT_ID,
-                self.clock.now_us(),
-            )
+        self._create_stores(shards, shard_map)
+        for shard, database in shards.items():
             self.switches[shard] = ShardSwitch()
             self.databases[shard] = FaultyShardDatabase(database, self.switches[shard])
         load_or_create(self.coordination, shard_map.shards)
         return Router(self.coordination)
 
-    def _create_stores(self) -> None:
+    def _create_stores(self, shards: Mapping[int, CreatableShard], shard_map: ShardMap) -> None:
+        """What is missing on any of them. Each waits for its own disk or server: all at once."""
         sizes = {
             topic: self.settings.partitions_payment_events
             if topic == str(Topic.PAYMENT)
             else self.settings.partitions_other
             for topic in PARTITIONS
         }
-        create_topics(self.log, sizes)
-        self.wide.create_tables(WIDE_TABLES)
+        accounts, now_us = schema.system_accounts(shard_map.shards), self.clock.now_us()
+        created = [
+            partial(
+                database.create,
+                accounts,
+                ShardMeta(0, shard_map.version, shard_map.owned_slots(shard)),
+                schema.FIRST_USER_ACCOUNT_ID,
+                now_us,
+            )
+            for shard, database in shards.items()
+        ]
+        topics = partial(create_topics, self.log, sizes)
+        at_once([*created, topics, partial(self.wide.create_tables, WIDE_TABLES)])
 
     def _open_ledger(self, rng: random.Random | None) -> None:
         settings = self.settings

@@ -5,7 +5,8 @@ server is needed to see that a batch is of a size it takes, and that values are 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -51,6 +52,11 @@ class Session:
         names = re.findall(r'"(\w+)"', text[text.index('"events"') + 8 :].split("VALUES")[0])
         marks = [ColumnMetadata("k", "events", n, TYPES[self.columns[n]]) for n in names]
         return PreparedStatement(marks, text.encode(), [names.index("id")], text, "k", 4, [], None)
+
+    @contextmanager
+    def running(self, batches: Iterable[Any]) -> Iterator[None]:
+        self.run(batches)
+        yield
 
     def run(self, batches: Iterable[Any]) -> list[list[tuple[Any, ...]]]:
         for batch in batches:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from paytm_lab.backends.embedded.wide_store import EmbeddedWideStore
-from paytm_lab.core.errors import StorageCorrupt, Unavailable
+from paytm_lab.core.errors import BadInput, StorageCorrupt, Unavailable
 from paytm_lab.ports.wide_store import WideTable
 
 TABLE = WideTable("events", ("id",), (), {"id": "text", "body": "text"})
@@ -47,6 +47,27 @@ def test_a_table_whose_declaration_grew_gets_its_columns(tmp_path: Path) -> None
     store.create_tables([TABLE._replace(columns={**TABLE.columns, "more": "bigint"})])
     store.upsert("events", [{"id": "a", "more": 7}])
     assert store.fetch("events", [("a",)]) == {("a",): {"id": "a", "body": "b", "more": 7}}
+    store.close()
+
+
+def test_tables_that_are_there_are_not_written_again(tmp_path: Path) -> None:
+    store = EmbeddedWideStore(tmp_path / "wide.sqlite")
+    tables = [TABLE._replace(name=name) for name in ("one", "two")]
+    store.create_tables(tables)
+    written = (tmp_path / "wide.sqlite-wal").stat().st_size
+    store.create_tables(tables)
+    assert (tmp_path / "wide.sqlite-wal").stat().st_size == written
+    store.create_tables([*tables, TABLE])
+    assert (tmp_path / "wide.sqlite-wal").stat().st_size > written
+    store.close()
+
+
+def test_tables_are_made_all_or_none(tmp_path: Path) -> None:
+    store = EmbeddedWideStore(tmp_path / "wide.sqlite")
+    with pytest.raises(BadInput, match="bad name"):
+        store.create_tables([TABLE, TABLE._replace(name="bad name")])
+    with pytest.raises(BadInput, match="not a table"):
+        store.count("events")
     store.close()
 
 

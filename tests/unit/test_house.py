@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -37,9 +38,15 @@ def name_of(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
+@cache
+def tree_of(path: Path) -> ast.Module:
+    """Read once for all tests, none of which changes it."""
+    return ast.parse(path.read_text())
+
+
 def trees(*folders: str) -> Iterator[tuple[str, ast.Module]]:
     for path in sources(*folders):
-        yield name_of(path), ast.parse(path.read_text())
+        yield name_of(path), tree_of(path)
 
 
 def ratchet(lengths: dict[str, int], limit: int, exceptions: dict[str, int]) -> None:
@@ -130,8 +137,7 @@ def test_the_ban_knows_what_it_bans(code: str, banned: bool) -> None:
 def test_every_public_face_is_true() -> None:
     """Ruff holds ``__all__`` sorted; each of its names must exist, once."""
     for path in sources("paytm_lab"):
-        tree = ast.parse(path.read_text())
-        for node in tree.body:
+        for node in tree_of(path).body:
             if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
                 names = ast.literal_eval(node.value)
                 assert len(names) == len(set(names)), path
@@ -169,7 +175,7 @@ print(threading.active_count())
 def test_every_package_says_what_it_is_for() -> None:
     for path in sources("paytm_lab"):
         if path.name == "__init__.py":
-            assert ast.get_docstring(ast.parse(path.read_text())), path
+            assert ast.get_docstring(tree_of(path)), path
     for folder in {p.parent for p in sources("paytm_lab")}:
         assert (folder / "__init__.py").exists(), folder
 

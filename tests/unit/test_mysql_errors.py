@@ -76,7 +76,7 @@ def test_an_error_that_was_seen_becomes_the_labs(
 
 
 @pytest.mark.parametrize(
-    ("code", "meaning"), [(code, kind) for kind, codes in TABLE.items() for code in codes]
+    ("code", "meaning"), [(code, kind) for kind, codes in TABLE.items() for code in sorted(codes)]
 )
 def test_every_number_has_its_meaning(code: int, meaning: type[errors.PaytmLabError]) -> None:
     assert type(translate(err.OperationalError(code, "words"), PLACE)) is meaning

@@ -99,7 +99,8 @@ class EmbeddedWideStore:
         self._require_available()
         for table in tables:
             _require_sound(table)
-            with self._write_lock, transaction(self._writer, self._place):
+        with self._write_lock, transaction(self._writer, self._place):  # one wait for the disk
+            for table in tables:
                 self._create(table)
         self._load()
         self._statements.clear()
@@ -121,8 +122,8 @@ class EmbeddedWideStore:
         for name, kind in table.columns.items():
             if name not in there:
                 run(f"ALTER TABLE {_quoted(table.name)} ADD COLUMN {_quoted(name)} {_TYPES[kind]}")
-        declaration = msgspec.json.encode(table).decode()
-        run("INSERT OR REPLACE INTO wide_tables VALUES (?, ?)", (table.name, declaration))
+        new = "INSERT OR REPLACE INTO wide_tables SELECT ?1, ?2 WHERE (?1, ?2) NOT IN wide_tables"
+        run(new, (table.name, msgspec.json.encode(table).decode()))
 
     def _require_available(self) -> None:
         if not self.available:
