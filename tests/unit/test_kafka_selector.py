@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from paytm_lab.backends.servers.kafka_clients import Servers
@@ -27,12 +27,14 @@ def outcome(step: Callable[[], Any]) -> Any:
     """What came of it, by which two selectors can be compared: the key, or the kind of error."""
     try:
         key = step()
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, OSError) as error:
         return type(error)
     return key if key is None else (key.fd, key.events, key.data)
 
 
 @given(st.lists(STEPS, max_size=30))
+@example([("register", 0, READ, False), ("close", 0, READ, False), ("modify", 0, WRITE, False),
+          ("get_key", 0, READ, False)])  # fmt: skip
 def test_it_does_what_the_default_one_does(steps: list[tuple[str, int, int, bool]]) -> None:
     sockets = [socket.socket() for _ in range(3)]
     ours, default = CheapMisses(), selectors.DefaultSelector()

@@ -28,7 +28,11 @@ class CheapMisses(selectors.DefaultSelector):
         return key
 
     def modify(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
-        key = super().modify(fileobj, events, data)
+        try:
+            key = super().modify(fileobj, events, data)
+        except BaseException:  # the default forgets what it cannot wait for any more
+            self._known = {each.fd: each for each in self.get_map().values()}
+            raise
         self._known[key.fd] = key
         return key
 
