@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
 
 MEMORY = Path("/dev/shm")
+DISK = Path("/var/tmp")
 # All tests together leave about a sixth of it, and what runs needs its own.
 FREE_BYTES_MIN = 8 << 30
 _PREFIX = "paytm-lab-tests-"
@@ -37,6 +39,13 @@ def use(folder: Path) -> None:
     """Let this process and all that it starts make their temporary files there."""
     os.environ["TMPDIR"] = str(folder)
     tempfile.tempdir = None  # what was found before is forgotten
+
+
+@contextmanager
+def on_disk() -> Iterator[Path]:
+    """For what a disk has to slow down: in memory a load without a pace outgrows who watches it."""
+    with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=DISK) as folder:
+        yield Path(folder)
 
 
 def _remove_forgotten(within: Path) -> None:

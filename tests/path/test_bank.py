@@ -10,7 +10,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
@@ -19,6 +18,7 @@ from paytm_lab.core.errors import PaytmLabError
 from paytm_lab.ledger import as_of
 from paytm_lab.ledger.operations import Outcome
 from paytm_lab.ledger.replay import replay
+from tests import scratch
 from tests.unit.ledger_world import LedgerWorld
 
 ACCOUNTS = 8
@@ -62,10 +62,11 @@ class Load:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[LedgerWorld]:
-    world = LedgerWorld(tmp_path, shards=4, clock=SystemClock(), threads=True)
-    yield world
-    world.close()
+def world() -> Iterator[LedgerWorld]:
+    with scratch.on_disk() as folder:
+        world = LedgerWorld(folder, shards=4, clock=SystemClock(), threads=True)
+        yield world
+        world.close()
 
 
 def test_every_read_of_a_busy_bank_sums_to_its_total(world: LedgerWorld) -> None:
