@@ -80,8 +80,9 @@ def drop_gone(common: Common, sure: bool) -> int:
     if gone:
         names = ", ".join(f"{each.namespace} ({each.folder})" for each in gone)
         _require_sure(sure, f"{len(gone)} labs from the servers, whose folders are gone: {names}")
-    for each in gone:
+    for each in gone:  # before any of them goes
         _require_unused(of(settings, each.namespace))
+    for each in gone:
         wiring.remove(of(settings, each.namespace))
         note(f"removed: {each.namespace} ({each.folder})", common.as_json or common.quiet)
     if common.as_json:
