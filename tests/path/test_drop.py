@@ -117,6 +117,22 @@ def test_labs_whose_folder_is_gone_are_dropped_together(profile: str, tmp_path: 
     assert drop(staying, True) == 0
 
 
+def test_no_gone_lab_is_dropped_while_one_of_them_serves(profile: str, tmp_path: Path) -> None:
+    made_labs = [made(profile, tmp_path / name) for name in "abc"]
+    with Lab(profile, data=tmp_path / "b", password_hash_memory_kib=64) as lab:
+        services = Services(lab.system)
+        services.register(services.make("auth"))
+        if profile == "servers":
+            for name in "abc":
+                shutil.rmtree(tmp_path / name)
+            with pytest.raises(BadInput, match="Stop them first"):
+                drop_gone(made_labs[0], True)
+        services.close()
+    for common in made_labs:
+        assert stored_shards(common.settings()) == 2
+        assert profile == "embedded" or drop(common, True) == 0
+
+
 def test_a_lab_that_was_given_its_name_is_nobodys_to_drop(profile: str, tmp_path: Path) -> None:
     name = servers.new_namespace()
     with Lab(profile, data=tmp_path / "named", namespace=name) as lab:
