@@ -7,7 +7,6 @@ import importlib.util
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -24,6 +23,7 @@ from paytm_lab.core.extras import _EXTRAS
 from paytm_lab.reporting.export import read_notebook
 from paytm_lab.reporting.notebooks import execute
 from tests import waiting
+from tests.ports import free_port
 from tests.unit.test_reporting_notebooks import PARAMETERS, write
 
 ROOT = Path(__file__).parents[2]
@@ -88,9 +88,7 @@ def jupyter(tmp_path: Path) -> Iterator[Jupyter]:
     spec.mkdir(parents=True)
     other = {"argv": ["/bin/false"], "display_name": "not this one", "language": "python"}
     (spec / "kernel.json").write_text(json.dumps(other))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     options = ("--no-browser", "--allow-root", "--ServerApp.port_retries=0")
     command = make_lab(*options, f"--ServerApp.port={port}", f"--IdentityProvider.token={TOKEN}")
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("JUPYTER", "XDG"))}

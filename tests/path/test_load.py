@@ -17,7 +17,7 @@ from paytm_lab import Lab
 from paytm_lab.config import Settings
 from paytm_lab.ledger import queries
 from tests.faults import processes
-from tests.services.test_serve import free_ports
+from tests.ports import free_port, free_ports
 from tests.waiting import until
 
 PORTS = [name for name in Settings.model_fields if name.endswith("_port")]
@@ -67,7 +67,7 @@ def test_a_load_ends_in_a_verdict_and_a_report(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_stop_on_the_page_ends_it_as_well(tmp_path: Path) -> None:
-    (port,) = free_ports(1)
+    port = free_port()
     process = start(tmp_path / "lab", "--page-port", str(port))
     page = f"http://127.0.0.1:{port}"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 
 from paytm_lab.cli import app
 from paytm_lab.config import PREFIX
+from tests.ports import free_port
 
 WITHIN_S = 5.0
 SERVERS = ("MYSQL_SERVERS", "REDIS_SERVER", "KAFKA_SERVERS", "ZOOKEEPER_SERVERS")
@@ -36,8 +36,7 @@ def test_the_servers_that_are_away_are_named(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        away = f"127.0.0.1:{server.getsockname()[1]}"
+    away = f"127.0.0.1:{free_port()}"
     for name in (*SERVERS, "CASSANDRA_SERVERS"):
         monkeypatch.setenv(f"{PREFIX}{name}", ",".join([away] * 4) if "MYSQL" in name else away)
     monkeypatch.setenv(f"{PREFIX}STACK_DIR", str(tmp_path / "stack"))

@@ -17,7 +17,7 @@ from fastapi import APIRouter, Request
 from paytm_lab.web import protocol, server
 from paytm_lab.web.app import make_app
 from paytm_lab.web.metrics import Metrics
-from tests.services.test_serve import free_ports
+from tests.ports import free_port
 from tests.waiting import until
 
 BODY_BYTES_MAX = 4_096
@@ -39,7 +39,7 @@ def make_service() -> Any:
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
     """A service on a real port, in a thread, as patient as a test."""
-    (port,) = free_ports(1)
+    port = free_port()
     patience, protocol.READ_S_MAX = protocol.READ_S_MAX, READ_S_MAX
     serving = server.server_of(server.Listening("test", make_service(), "127.0.0.1", port))
     place = socket.create_server(("127.0.0.1", port), backlog=512)

@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -16,17 +16,12 @@ from paytm_lab import Lab
 from paytm_lab.config import Settings
 from paytm_lab.wiring.stores import open_coordination
 from tests.faults import processes
+from tests.ports import free_ports
 from tests.services.client import PASSWORD
 from tests.waiting import until
 
 Serve = Callable[..., "Served"]
 PORTS = [name for name in Settings.model_fields if name.endswith("_port")]
-
-
-def free_ports(count: int) -> list[int]:
-    with ExitStack() as open_:
-        found = [open_.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [each.getsockname()[1] for each in found]
 
 
 class Served:

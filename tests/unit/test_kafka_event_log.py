@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
 from contextlib import closing
@@ -25,21 +24,16 @@ from paytm_lab.backends.servers.kafka_producer import (
 from paytm_lab.backends.servers.kafka_reader import records_of
 from paytm_lab.core.errors import BadInput, InvalidSetting, Unavailable
 from paytm_lab.ports.event_log import Message, Record
+from tests.ports import free_port
 from tests.waiting import until
 
 P0, P1 = KafkaPartition("t", 0), KafkaPartition("t", 1)
 
 
-def _unused_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture
 def nobody() -> str:
     """An address where nothing listens."""
-    return f"127.0.0.1:{_unused_port()}"
+    return f"127.0.0.1:{free_port()}"
 
 
 def test_names_carry_the_namespace_and_lose_it_again() -> None:

@@ -26,6 +26,7 @@ from paytm_lab.notifications.letters import Letters
 from paytm_lab.notifications.smtp import Server, SmtpChannel
 from paytm_lab.notifications.tables import CONTACTS, NOTIFICATIONS, WIDE_TABLES
 from tests.mail import HOST, Mailbox, mail_server
+from tests.ports import free_port
 from tests.unit.consumer_world import (
     Port,
     World,
@@ -287,10 +288,8 @@ def test_a_slow_one_gets_as_much_as_time_allows(
 
 
 def test_nobody_listens(contacts: Contacts) -> None:
-    with socket.create_server((HOST, 0)) as taken:
-        port = taken.getsockname()[1]
     with pytest.raises(Unavailable, match="cannot be used"):
-        channel(contacts, port).send([message()])
+        channel(contacts, free_port()).send([message()])
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ from paytm_lab.notifications.webhook import (
     require_signed,
     signature,
 )
+from tests.ports import free_port
 
 SECRET = b"s3cret"
 Serve = Callable[[Callable[[Any, bytes], int]], int]
@@ -187,10 +188,8 @@ def test_an_answer_that_is_none(
 
 
 def test_nobody_listens(contacts: Contacts) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
     with pytest.raises(Unavailable, match="cannot be reached"):
-        channel(contacts, port).send([message()])
+        channel(contacts, free_port()).send([message()])
 
 
 @pytest.mark.parametrize("url", ["", "sms", "ftp://a/b", "http://", "file:///etc/passwd"])

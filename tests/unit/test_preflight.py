@@ -28,6 +28,7 @@ from paytm_lab.preflight import (
     preflight,
     require,
 )
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,11 +37,6 @@ ROOT = Path(__file__).parents[2]
 def listener() -> Iterator[int]:
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server.getsockname()[1]
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
 
 
 def test_nothing_is_wrong_here_and_nothing_is_left_behind(tmp_path: Path) -> None:
