@@ -10,7 +10,7 @@ from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBea
 
 from paytm_lab.core.errors import Forbidden, Unauthenticated
 from paytm_lab.web.pool import BoundedPool
-from paytm_lab.web.renewals import Renewals
+from paytm_lab.web.sign_ins import SignIns
 from paytm_lab.web.tokens import Caller, TokenChecker
 
 STALE_WARNING = '199 - "ended sessions are not known at the moment: the cache does not answer"'
@@ -33,15 +33,15 @@ class Callers:
     """Makes dependencies: ``Depends(callers.who("transfer:own", moves_money=True))``.
 
     ``pool``: where a token that was not seen before is checked, as that may ask the cache.
-    ``renewals``: of the sessions that begin at pages, by password; none: they take tokens alone.
+    ``sign_ins``: of the sessions that begin at pages, by password; none: they take tokens alone.
     """
 
     def __init__(
-        self, checker: TokenChecker, pool: BoundedPool, renewals: Renewals | None = None
+        self, checker: TokenChecker, pool: BoundedPool, sign_ins: SignIns | None = None
     ) -> None:
         self.checker = checker
         self.pool = pool
-        self.renewals = renewals
+        self.sign_ins = sign_ins
 
     def who(self, *any_of: str, moves_money: bool = False, page: bool = False) -> GetCaller:
         """Somebody who is logged in and has one of these scopes (none: whoever it is). Where money

@@ -37,14 +37,12 @@ from paytm_lab.web.auth_client import USUAL_PLACE, Signed
 from paytm_lab.web.callers import PAGE_COOKIE, Callers, address_of
 from paytm_lab.web.pages import Pages, own_path, shown
 from paytm_lab.web.pool import BoundedPool
-from paytm_lab.web.renewals import Renewals
+from paytm_lab.web.sign_ins import SignIns
 
 TOKEN_CHARACTERS_MAX = 3_900  # browsers drop a cookie of more than 4,096 bytes
 RENEWALS_MAX = 1_000  # at once
 OTHERS_WAIT_S_MAX = 6.0  # for another process that renews: the auth service answers within 5 s
 LOOK_AGAIN_S = 0.05
-GUESSES_MAX, GUESSES_S = 10, 300.0  # failed sign-ins of one address
-ADDRESSES_MAX = 10_000
 _FORM = "application/x-www-form-urlencoded"
 _LOG = logging.getLogger(__name__)
 
@@ -60,51 +58,24 @@ class PasswordBody(msgspec.Struct, forbid_unknown_fields=True):
     then: str = "/"
 
 
-class Guesses:
-    """Failed sign-ins by address, within a window."""
-
-    def __init__(self) -> None:
-        self._failed: dict[str, list[float]] = {}
-
-    def require_few(self, address: str) -> None:
-        left = self._recent(address)
-        if len(left) >= GUESSES_MAX:
-            raise RateLimited(
-                f"{len(left)} sign-ins from this address failed within {GUESSES_S / 60:g} minutes",
-                remedy="Wait, or sign in with an access token.",
-                retry_after_s=left[0] + GUESSES_S - time.monotonic(),
-            )
-
-    def count(self, address: str) -> None:
-        failed = [*self._recent(address), time.monotonic()]
-        self._failed.pop(address, None)
-        self._failed[address] = failed[-GUESSES_MAX:]
-        while len(self._failed) > ADDRESSES_MAX:
-            del self._failed[next(iter(self._failed))]
-
-    def _recent(self, address: str) -> list[float]:
-        since_s = time.monotonic() - GUESSES_S
-        return [at_s for at_s in self._failed.get(address, ()) if at_s > since_s]
-
-
 class PageSessions:
     """Sets and renews the cookies of one service's pages."""
 
-    def __init__(self, pages: Pages, renewals: Renewals, pool: BoundedPool) -> None:
-        self.auth = renewals.auth
+    def __init__(self, pages: Pages, sign_ins: SignIns, pool: BoundedPool) -> None:
+        self.auth = sign_ins.renewals.auth
         self.refresh_cookie = re.sub(r"\W+", "_", pages.service.lower()) + "_refresh"
-        self._renewals = renewals
+        self._renewals, self._guesses = sign_ins
         self._pool = pool
-        self._guesses = Guesses()
         self._under_way: dict[str, asyncio.Task[Signed]] = {}
 
     async def login(self, body: PasswordBody, address: str) -> Signed:
-        """RateLimited for an address that failed too often: to the auth service all who sign in
-        here come from one address, and one of them must not keep the others out.
-        """
+        """RateLimited for an address that failed too often."""
+        return await self._pool.run(self._login, body, address)
+
+    def _login(self, body: PasswordBody, address: str) -> Signed:
         self._guesses.require_few(address)
         try:
-            return await self._pool.run(self.auth.login, body.user_id, body.password)
+            return self.auth.login(body.user_id, body.password)
         except (Unauthenticated, RateLimited):
             self._guesses.count(address)
             raise
@@ -191,9 +162,9 @@ def session_router(pages: Pages, callers: Callers, home: str) -> APIRouter:
     router = pages.router()
     sessions: PageSessions | None = None
     pages.globals["auth_place"] = USUAL_PLACE
-    if callers.renewals is not None:
-        pages.globals["auth_place"] = callers.renewals.auth.usual_place
-        sessions = PageSessions(pages, callers.renewals, callers.pool)
+    if callers.sign_ins is not None:
+        pages.globals["auth_place"] = callers.sign_ins.renewals.auth.usual_place
+        sessions = PageSessions(pages, callers.sign_ins, callers.pool)
         pages.globals["by_password"] = True
         pages.renew = _renewal(sessions, home)
 

@@ -20,7 +20,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from paytm_lab.core.errors import BadInput, PaytmLabError, Unauthenticated
 from paytm_lab.web.callers import PAGE_COOKIE
-from paytm_lab.web.problems import status_of
+from paytm_lab.web.problems import status_of, when_to_retry
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _SELF, _NONE = "'self'", "'none'"
@@ -104,7 +104,9 @@ class Pages:
 
     def _problem(self, error: PaytmLabError) -> Response:
         status = status_of(error)
-        return self.page("problem.html", status, title=status.phrase, error=error, signed_in="")
+        page = self.page("problem.html", status, title=status.phrase, error=error, signed_in="")
+        page.headers.update(when_to_retry(error))
+        return page
 
     def router(self) -> APIRouter:
         """For routes that answer pages: what they raise becomes a page, too."""

@@ -62,14 +62,17 @@ def status_of(error: errors.PaytmLabError) -> HTTPStatus:
 
 def problem(error: errors.PaytmLabError) -> JSONResponse:
     """The response to an error of the lab."""
-    status = status_of(error)
     headers: dict[str, str] = {}
     if isinstance(error, errors.Unauthenticated):
         headers["WWW-Authenticate"] = "Bearer"
-    if status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS):
-        retry_after_s = getattr(error, "retry_after_s", 1.0)
-        headers["Retry-After"] = str(max(1, math.ceil(retry_after_s)))
-    return _sent(of(error), headers)
+    return _sent(of(error), headers | when_to_retry(error))
+
+
+def when_to_retry(error: errors.PaytmLabError) -> dict[str, str]:
+    """The header that says so, where another try may help."""
+    if status_of(error) not in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS):
+        return {}
+    return {"Retry-After": str(max(1, math.ceil(getattr(error, "retry_after_s", 1.0))))}
 
 
 def of(error: errors.PaytmLabError) -> Problem:

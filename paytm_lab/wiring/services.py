@@ -16,6 +16,7 @@ from paytm_lab.web.auth_client import AuthClient
 from paytm_lab.web.callers import Callers
 from paytm_lab.web.pool import BoundedPool
 from paytm_lab.web.renewals import Renewals
+from paytm_lab.web.sign_ins import Guesses, SignIns
 from paytm_lab.web.tokens import TokenChecker
 from paytm_lab.wiring.analytics_service import analytics_service
 from paytm_lab.wiring.auth_service import auth_service
@@ -103,7 +104,9 @@ class Services:
         checker = TokenChecker(system.coordination, system.cache, system.clock)
         self.on_close(checker.close)
         auth = AuthClient(self._place_of_auth, self._usual_place_of_auth())
-        self.callers = Callers(checker, pool, Renewals(auth, system.cache, system.clock))
+        renewals = Renewals(auth, system.cache, system.clock)
+        guesses = Guesses(system.cache, system.clock)
+        self.callers = Callers(checker, pool, SignIns(renewals, guesses))
         self._checker = checker
         self.admin_token: Path | None = None
 

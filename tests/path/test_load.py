@@ -59,10 +59,10 @@ def test_a_load_ends_in_a_verdict_and_a_report(tmp_path: Path) -> None:
     assert "/transfer/{from}/{to}/{amount}" in Path(said["load"]["report"]).read_text()
     assert (data / "load" / "admin.json").stat().st_mode & 0o777 == 0o600
     with Lab(data=data, read_only=True) as lab:
-        made = [
-            queries.totals(each).payments["COMPLETED"] for each in lab.system.databases.values()
-        ]
-    assert sum(made) > 8 * 2, "each till's and each user's money, and payments between users"
+        totals = [queries.totals(each) for each in lab.system.databases.values()]
+    # Nobody who pays may live on one of them.
+    made = sum(each.payments.get("COMPLETED", 0) for each in totals)
+    assert made > 8 * 2, "each till's and each user's money, and payments between users"
 
 
 @pytest.mark.slow

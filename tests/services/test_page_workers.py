@@ -31,6 +31,7 @@ class Browsers(NamedTuple):
     lab: Lab
     workers: tuple[Client, Client]
     auth: str
+    apps: tuple[Any, Any]
 
     def sign_in(self) -> str:
         """The refresh token of a new session."""
@@ -72,7 +73,7 @@ def browsers(profile: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         }
         assert httpx.post(f"{address}/admin", json=body).status_code == 201
         one, two = (closing.enter_context(Client(httpx.ASGITransport(each.app))) for each in pages)
-        yield Browsers(lab, (one, two), address)
+        yield Browsers(lab, (one, two), address, (pages[0].app, pages[1].app))
 
 
 def test_two_tabs_that_renew_at_the_same_moment_share_what_follows(browsers: Browsers) -> None:
@@ -130,3 +131,22 @@ def test_without_the_cache_nothing_is_used(browsers: Browsers) -> None:
     finally:
         cache.available = True
     assert browsers.renew(1, token).status_code == 204
+
+
+def test_who_guesses_is_stopped_after_ten_whichever_process_they_come_to(
+    browsers: Browsers,
+) -> None:
+    def sign_in(worker: int, address: str, user_id: str, password: str) -> httpx.Response:
+        came_from = httpx.ASGITransport(browsers.apps[worker], client=(address, 1))
+        with Client(came_from) as client:
+            body = {"user_id": user_id, "password": password}
+            return client("POST", "/session", json=body)
+
+    for guess in range(10):
+        said = sign_in(guess % 2, "10.1.2.3", f"nobody-{guess}", "wrong horse")
+        assert said.status_code == 401, said.text
+    for worker in (0, 1):
+        said = sign_in(worker, "10.1.2.3", "root", PASSWORD)
+        assert said.status_code == 429 and "10 sign-ins from this address failed" in said.text
+        assert 0 < int(said.headers["retry-after"]) <= 300
+    assert sign_in(0, "10.1.2.4", "root", PASSWORD).status_code == 204

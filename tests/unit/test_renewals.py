@@ -19,6 +19,7 @@ from paytm_lab.web.auth_client import Signed
 from paytm_lab.web.page_sessions import PageSessions
 from paytm_lab.web.pool import BoundedPool
 from paytm_lab.web.renewals import CLAIMED_S, KEPT_HERE_MAX, RENEWED_KEPT_S, Renewals
+from paytm_lab.web.sign_ins import Guesses, SignIns
 
 
 class Auth:
@@ -237,7 +238,8 @@ class Page:
 
     def __init__(self, pool: BoundedPool, process: Renewals) -> None:
         pages: Any = SimpleNamespace(service="test")
-        self.sessions = PageSessions(pages, process, pool)
+        guesses = Guesses(process._cache, process._clock)
+        self.sessions = PageSessions(pages, SignIns(process, guesses), pool)
 
     async def renewed(self, token: str) -> Signed | PaytmLabError | None:
         request: Any = SimpleNamespace(cookies={"test_refresh": token})
