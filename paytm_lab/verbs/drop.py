@@ -7,7 +7,7 @@ from paytm_lab.config import Settings
 from paytm_lab.core.errors import BadInput, NotFound
 from paytm_lab.terminal import note, print_json, say, table
 from paytm_lab.verbs.common import Common
-from paytm_lab.wiring.labs_on_servers import GONE, LabOnServers, labs, of
+from paytm_lab.wiring.labs_on_servers import GONE, LabOnServers, is_there, labs, of
 from paytm_lab.wiring.services import announced
 
 PLAIN = "(plain names)"
@@ -82,13 +82,18 @@ def drop_gone(common: Common, sure: bool) -> int:
         _require_sure(sure, f"{len(gone)} labs from the servers, whose folders are gone: {names}")
     for each in gone:  # before any of them goes
         _require_unused(of(settings, each.namespace))
+    removed = []
     for each in gone:
+        if is_there(each):  # whoever opened it meanwhile made its folder
+            note(f"left: {each.namespace}, {each.folder} is there again", common.quiet)
+            continue
         wiring.remove(of(settings, each.namespace))
+        removed.append(each.namespace)
         note(f"removed: {each.namespace} ({each.folder})", common.as_json or common.quiet)
     if common.as_json:
-        print_json({"removed": [each.namespace for each in gone]})
+        print_json({"removed": removed})
     else:
-        say(f"{len(gone)} labs removed from the servers")
+        say(f"{len(removed)} labs removed from the servers")
     return 0
 
 

@@ -18,6 +18,7 @@ from paytm_lab.terminal import note, print_audit, print_json, say
 from paytm_lab.verbs.common import Common, Source, inherited_fd, on_profile, opened, run_source
 from paytm_lab.verbs.ending import told_to_end
 from paytm_lab.verbs.trace import crossing_of_last_run
+from paytm_lab.wiring import stored_shards
 
 IN_FLIGHT = 1024  # where nothing else is said
 
@@ -147,6 +148,8 @@ def _work(
 ) -> int:
     settings = common.settings()
     preflight.require(settings)
+    if stored_shards(settings) is None:
+        note(f"there was no lab in {settings.data_dir}: a new one is made there", common.quiet)
     with told_to_end() as stop, Lab(
         settings.profile, common.shards, settings.seed, settings.data_dir, relay=relay,
         consumers=consumers, **_crash_options(crash_at),

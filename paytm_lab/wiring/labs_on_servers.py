@@ -107,6 +107,11 @@ def _lab(settings: Settings, namespace: str, size_bytes: int) -> LabOnServers:
     return LabOnServers(namespace, note.folder, folder_is, note.made_at, size_bytes)
 
 
+def is_there(lab: LabOnServers) -> bool:
+    """Whether the folder of a lab of this machine is there now."""
+    return Path(lab.folder).is_dir()
+
+
 def of(settings: Settings, namespace: str) -> Settings:
     """The same servers, all of them, and another lab on them."""
     shards = len(settings.mysql_addresses)

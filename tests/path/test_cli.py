@@ -523,6 +523,16 @@ def test_a_live_audit_beside_a_run(tmp_path: Path) -> None:
         child.wait(TIMEOUT_S)
 
 
+@pytest.mark.parametrize("words", [("relay",), ("consume", "fraud")])
+def test_workers_of_a_lab_that_is_not_there_yet_say_so(
+    words: tuple[str, ...], tmp_path: Path, cli: Cli
+) -> None:
+    began = [cli(*words, "--until-drained", "--data", str(tmp_path / "typo")) for _ in range(2)]
+    assert [done.code for done in began] == [0, 0]
+    said = [f"no lab in {tmp_path / 'typo'}: a new one is made" in done.err for done in began]
+    assert said == [True, False]
+
+
 def test_relay_and_consume_end_when_drained(tmp_path: Path, cli: Cli) -> None:
     data = tmp_path / "lab"
     words = f"run --users 20 --payments 100 --no-relay --no-consumers --json --data {data}"

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from paytm_lab import Lab
+from paytm_lab import Lab, wiring
 from paytm_lab.cli import app
-from paytm_lab.config import PREFIX
+from paytm_lab.config import PREFIX, Settings
 from paytm_lab.core.errors import BadInput, NotFound, StorageFull
 from paytm_lab.verbs.common import Common
 from paytm_lab.verbs.drop import drop, drop_gone, list_labs
@@ -131,6 +131,33 @@ def test_no_gone_lab_is_dropped_while_one_of_them_serves(profile: str, tmp_path:
     for common in made_labs:
         assert stored_shards(common.settings()) == 2
         assert profile == "embedded" or drop(common, True) == 0
+
+
+def test_a_lab_that_is_opened_again_meanwhile_stays(
+    profile: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = sorted(
+        (made(profile, tmp_path / name) for name in "ab"),
+        key=lambda common: common.settings().namespace,
+    )
+    if profile == "embedded":  # a folder is all there is of one
+        assert stored_shards(first.settings()) == stored_shards(second.settings()) == 2
+        return
+    for name in "ab":
+        shutil.rmtree(tmp_path / name)
+    remove = wiring.remove
+
+    def removed_while_the_other_is_opened(settings: Settings) -> None:
+        remove(settings)
+        Lab(profile, data=second.data).open().close()
+
+    monkeypatch.setattr(wiring, "remove", removed_while_the_other_is_opened)
+    assert drop_gone(first, True) == 0
+    assert stored_shards(first.settings()) is None
+    with Lab(profile, data=second.data, read_only=True) as lab:
+        assert lab.account("2").balance_paise == 500
+    monkeypatch.undo()
+    assert drop(second, True) == 0
 
 
 def test_a_lab_that_was_given_its_name_is_nobodys_to_drop(profile: str, tmp_path: Path) -> None:
