@@ -151,12 +151,12 @@ def test_a_lab_that_is_opened_again_meanwhile_stays(
         remove(settings)
         Lab(profile, data=second.data).open().close()
 
-    monkeypatch.setattr(wiring, "remove", removed_while_the_other_is_opened)
-    assert drop_gone(first, True) == 0
+    with monkeypatch.context() as patched:
+        patched.setattr(wiring, "remove", removed_while_the_other_is_opened)
+        assert drop_gone(first, True) == 0
     assert stored_shards(first.settings()) is None
     with Lab(profile, data=second.data, read_only=True) as lab:
         assert lab.account("2").balance_paise == 500
-    monkeypatch.undo()
     assert drop(second, True) == 0
 
 
