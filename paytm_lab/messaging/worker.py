@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable
 from enum import StrEnum
 
+from paytm_lab.core.errors import PaytmLabError
+
 ERROR_WAIT_S_MIN = 0.05
 ERROR_WAIT_S_MAX = 5.0
 _logger = logging.getLogger(__name__)
@@ -31,7 +33,11 @@ class Trouble:
 
     def failed(self, error: Exception) -> None:
         if self.error is None:
-            _logger.warning("%s fails: %s: %s", self.name, type(error).__name__, error)
+            # What is none of the lab's own errors nobody foresaw: where it came from is told, too.
+            unforeseen = None if isinstance(error, PaytmLabError) else error
+            _logger.warning(
+                "%s fails: %s: %s", self.name, type(error).__name__, error, exc_info=unforeseen
+            )
         self.error = error
 
     def well(self) -> None:

@@ -114,6 +114,7 @@ def test_a_failing_step_is_said_once_and_being_well_again_once(
         "relay fails: OSError: no answer",
         "relay is well again",
     ]
+    assert "in step" in (caplog.records[0].exc_text or ""), "nobody foresaw it: with its traceback"
 
 
 def test_stopping_lets_the_step_under_way_end() -> None:

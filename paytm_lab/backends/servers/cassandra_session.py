@@ -31,6 +31,22 @@ _PROTOCOL_VERSION = 4  # of Cassandra 2.2 and all later ones; asking for more co
 _PORT = 9042
 
 
+class _Connection(Cluster.connection_class):  # type: ignore[misc]
+    """Sends no request as number 0.
+
+    What waited for too long in the server (``native_transport_timeout``, 12 s: it was frozen, or
+    has too much to do) is answered as number 0, whatever number it came with. The driver takes that
+    for the end of its own request 0: that number is then free as many times over, several requests
+    share it, and one is given another's rows.
+    """
+
+    def get_request_id(self) -> int:
+        while True:
+            number: int = super().get_request_id()
+            if number:
+                return number
+
+
 class CassandraSession:
     """``servers`` is "host:port[,host:port]". Connects at once, or raises Unavailable.
 
@@ -170,6 +186,7 @@ def _cluster(servers: str, user: str, password: str) -> Any:
         _contact_points(servers),
         auth_provider=PlainTextAuthProvider(user, password) if user else None,
         protocol_version=_PROTOCOL_VERSION,
+        connection_class=_Connection,
         execution_profiles={EXEC_PROFILE_DEFAULT: _profile()},
         reconnection_policy=ConstantReconnectionPolicy(RECONNECT_S, max_attempts=None),
         connect_timeout=CONNECT_TIMEOUT_S,
