@@ -53,4 +53,4 @@ class SignIns(NamedTuple):
 
 
 def _key(address: str) -> str:
-    return f"page:guesses:{address}"
+    return f"rate_limit:{address}:sign_in_address"
