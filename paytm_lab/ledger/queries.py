@@ -300,19 +300,25 @@ PAYMENT_COLUMNS = (
 )
 
 
+_PENDING = (
+    select(func.count())
+    .select_from(transactions)
+    .where(transactions.c.open_since > 0, transactions.c.status == "PENDING")
+)
+_MARK = select(
+    select(func.max(ledger_entries.c.id)).scalar_subquery(),
+    select(func.max(transactions.c.id)).scalar_subquery(),
+    _PENDING.scalar_subquery(),
+)
+
+
 def ledger_mark(database: ShardDatabase) -> tuple[int, int, int]:
     """The last entry's id, the last payment row's id, and how many payments are PENDING: what any
     posting, and any end of a PENDING payment, changes.
     """
-    pending = (
-        select(func.count())
-        .select_from(transactions)
-        .where(transactions.c.open_since > 0, transactions.c.status == "PENDING")
-    )
     with database.read() as connection:
-        entry = connection.execute(select(func.max(ledger_entries.c.id))).scalar_one()
-        payment = connection.execute(select(func.max(transactions.c.id))).scalar_one()
-        return (entry or 0, payment or 0, connection.execute(pending).scalar_one())
+        entry, payment, pending = connection.execute(_MARK).one()
+        return (entry or 0, payment or 0, pending)
 
 
 def payment_marks(databases: Databases) -> dict[int, int]:

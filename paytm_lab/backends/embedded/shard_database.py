@@ -16,9 +16,12 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, MetaData, Table, create_engine, event, text
+from sqlalchemy.dialects import registry
+from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool
 
+from paytm_lab.backends.compiled import KEPT_TOGETHER, Alike
 from paytm_lab.backends.embedded.plain_session import EmbeddedPlainSession
 from paytm_lab.backends.embedded.shard_transaction import EmbeddedTransaction
 from paytm_lab.backends.embedded.sqlite_files import (
@@ -41,6 +44,13 @@ _OUTBOX_SPAN = (
 )
 
 
+class AlikeSqlite(Alike, SQLiteDialect_pysqlite):
+    supports_statement_cache = True
+
+
+registry.register("sqlite.alike", __name__, AlikeSqlite.__name__)
+
+
 class EmbeddedShardDatabase:
     """A ``ports.shard_database.ShardDatabase``. Several threads and processes may use one file."""
 
@@ -61,7 +71,8 @@ class EmbeddedShardDatabase:
         self._lock = threading.Lock()
         self._closed = False
         self._engine = create_engine(
-            "sqlite://",
+            "sqlite+alike://",
+            execution_options=KEPT_TOGETHER,
             creator=lambda: self._connect(query_only=True),
             poolclass=QueuePool,
             pool_size=4,

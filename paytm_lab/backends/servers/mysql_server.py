@@ -17,7 +17,11 @@ import pymysql
 from pymysql import err
 from pymysql.constants import CLIENT
 from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy.dialects import registry
+from sqlalchemy.dialects.mysql.pymysql import MySQLDialect_pymysql
 from sqlalchemy.pool import QueuePool
+
+from paytm_lab.backends.compiled import KEPT_TOGETHER, Alike
 
 CONNECT_TIMEOUT_S = 3
 # A writer's statement waits for row locks at most this long, then the batch is tried again.
@@ -164,12 +168,20 @@ class Connections:
                     each.shutdown(socket.SHUT_RDWR)
 
 
+class AlikeMysql(Alike, MySQLDialect_pymysql):
+    supports_statement_cache = True
+
+
+registry.register("mysql.alike", __name__, AlikeMysql.__name__)
+
+
 def writers_engine(server: MySqlServer) -> Engine:
     """Connections of writers and relay. Nothing is asked when one is taken or given back: each
     round trip counts there. A dead one shows at its first statement, before any commit.
     """
     engine = create_engine(
-        URL.create("mysql+pymysql"),
+        URL.create("mysql+alike"),
+        execution_options=KEPT_TOGETHER,
         connect_args=connect_arguments(server, "READ-COMMITTED", WRITE_TIMEOUT_S),
         poolclass=QueuePool,
         pool_size=WRITERS,
@@ -194,7 +206,8 @@ def readers_engine(server: MySqlServer) -> Engine:
     nobody repeats a read that failed.
     """
     engine = create_engine(
-        URL.create("mysql+pymysql"),
+        URL.create("mysql+alike"),
+        execution_options=KEPT_TOGETHER,
         connect_args=connect_arguments(server, "REPEATABLE-READ", READ_TIMEOUT_S),
         poolclass=QueuePool,
         pool_size=READERS,

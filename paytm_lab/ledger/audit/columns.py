@@ -45,7 +45,7 @@ Shards = npt.NDArray[np.int16]
 Flags = npt.NDArray[np.bool_]
 
 _T = transactions.c
-_COLUMNS = (
+_ALL = select(
     _T.transaction_id,
     _T.role,
     _T.status,
@@ -144,7 +144,7 @@ def group_starts(high: Words, low: Words) -> Ints:
 def payment_columns(connection: Connection, shard: int) -> PaymentColumns:
     """All rows of a shard's ``transactions`` in a snapshot."""
     parts: list[PaymentColumns] = []
-    for rows in connection.execute(select(*_COLUMNS)).partitions(ROWS_A_STEP):
+    for rows in connection.execute(_ALL).partitions(ROWS_A_STEP):
         ids, roles, states, amounts, stamps, sources, targets, senders, receivers, receivable = zip(
             *rows, strict=True
         )

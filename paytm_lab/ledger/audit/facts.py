@@ -1,6 +1,7 @@
 """What one shard's database says of itself: sums and contradictions, and its payments as columns.
 
 Everything here is SQL on one shard; what it means is decided in shard_checks, cross_checks, events.
+Statements are made once: making one takes longer than a small shard takes to answer it.
 """
 
 from __future__ import annotations
@@ -8,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, and_, case, exists, func, not_, or_, select
+from sqlalchemy import Connection, and_, bindparam, case, exists, func, not_, or_, select
 
 from paytm_lab.core.errors import PaytmLabError, StorageCorrupt
 from paytm_lab.core.ids import payment_id_text
@@ -33,7 +35,7 @@ from paytm_lab.ledger.schema import (
     outbox_events,
     transactions,
 )
-from paytm_lab.ledger.sums import sum_halves, whole
+from paytm_lab.ledger.sums import halves_of, sum_halves, whole
 from paytm_lab.ports.shard_database import ShardDatabase
 
 FOUND_MAX = 1_000
@@ -124,42 +126,40 @@ def _read_sums(connection: Connection, facts: ShardFacts, stamp_us: int | None) 
         elif account_id == FUNDING_ID:
             facts.funding, facts.funding_now = net, credits_ - debits_
     _compare_accounts(connection, facts, now)
-    facts.funding_payments = _exact_sum(
-        connection, _T.amount, and_(_T.kind == "funding", _T.status == "COMPLETED")
-    )
-    facts.debts_open = _exact_sum(connection, debts.c.amount, debts.c.state == "open")
+    facts.funding_payments = whole(*connection.execute(_funded()).one())
+    facts.debts_open = whole(*connection.execute(_owed()).one())
 
 
 def _sums_by_account(
     connection: Connection, after_us: int | None
 ) -> dict[int, tuple[int, int, int]]:
     """Account id -> (entries, sum of credits, sum of debits), of all or of those stamped later."""
-    statement = select(
-        _E.account_id, func.count(), *sum_halves(_CREDIT), *sum_halves(_DEBIT)
-    ).group_by(_E.account_id)
-    if after_us is not None:
-        statement = statement.where(_E.stamp > after_us)
-    return {
-        row[0]: (row[1], whole(row[2], row[3]), whole(row[4], row[5]))
-        for row in connection.execute(statement)
-    }
+    if after_us is None:
+        rows = connection.execute(_account_sums())
+    else:
+        rows = connection.execute(_later_account_sums(), {"after_us": after_us})
+    return {row[0]: (row[1], whole(row[2], row[3]), whole(row[4], row[5])) for row in rows}
+
+
+@cache
+def _account_sums() -> Any:
+    return select(_E.account_id, func.count(), *sum_halves(_CREDIT), *sum_halves(_DEBIT)).group_by(
+        _E.account_id
+    )
+
+
+@cache
+def _later_account_sums() -> Any:
+    return _account_sums().where(_E.stamp > bindparam("after_us"))
 
 
 def _compare_accounts(
     connection: Connection, facts: ShardFacts, sums: dict[int, tuple[int, int, int]]
 ) -> None:
     """Each stored balance against its entries, and holds; an entry's account must exist."""
-    held = {
-        row[0]: int(row[1])
-        for row in connection.execute(
-            select(holds.c.account_id, func.sum(holds.c.amount))
-            .where(holds.c.state == "active")
-            .group_by(holds.c.account_id)
-        )
-    }
+    held = {row[0]: int(row[1]) for row in connection.execute(_held())}
     known: set[int] = set()
-    statement = select(accounts.c.id, accounts.c.user_id, accounts.c.balance, accounts.c.held)
-    for account_id, user_id, balance, account_held in connection.execute(statement):
+    for account_id, user_id, balance, account_held in connection.execute(_balances()):
         known.add(account_id)
         _, credits_, debits_ = sums.get(account_id, (0, 0, 0))
         # A system account's balance is its entries; nothing may be stored beside them.
@@ -174,15 +174,52 @@ def _compare_accounts(
     facts.wrong_holds += [f"account {missing}" for missing in sorted(held)]
 
 
+@cache
+def _held() -> Any:
+    return (
+        select(holds.c.account_id, func.sum(holds.c.amount))
+        .where(holds.c.state == "active")
+        .group_by(holds.c.account_id)
+    )
+
+
+@cache
+def _balances() -> Any:
+    return select(accounts.c.id, accounts.c.user_id, accounts.c.balance, accounts.c.held)
+
+
+@cache
+def _funded() -> Any:
+    return _exact_sum(_T.amount, and_(_T.kind == "funding", _T.status == "COMPLETED"))
+
+
+@cache
+def _owed() -> Any:
+    return _exact_sum(debts.c.amount, debts.c.state == "open")
+
+
+def _exact_sum(amount: Any, when: Any) -> Any:
+    """The halves of a sum over few rows or many that no 64-bit integer need hold."""
+    return select(*halves_of(amount)).where(when)
+
+
 def _read_contradictions(connection: Connection, facts: ShardFacts) -> None:
-    roles = select(_T.transaction_id).group_by(_T.transaction_id).having(func.count() > 1)
-    facts.two_roles = _names(connection, roles.limit(FOUND_MAX))
+    facts.two_roles = _names(connection, _in_two_roles())
     doubled = set(facts.two_roles)  # two rows of one id can not both fit its entries
-    facts.wrong_entries = [name for name in _wrong_entries(connection) if name not in doubled]
-    facts.wrong_holds += _holds_without_payments(connection)
+    wrong = _names(connection, _wrong_entries()) + _names(connection, _orphans())
+    facts.wrong_entries = [name for name in wrong if name not in doubled]
+    found = {name for which in _holds_without_payments() for name in _names(connection, which)}
+    facts.wrong_holds += sorted(found)
 
 
-def _holds_without_payments(connection: Connection) -> list[str]:
+@cache
+def _in_two_roles() -> Any:
+    roles = select(_T.transaction_id).group_by(_T.transaction_id).having(func.count() > 1)
+    return roles.limit(FOUND_MAX)
+
+
+@cache
+def _holds_without_payments() -> tuple[Any, ...]:
     """HELD payments without an active hold of their amount, active holds without a payment, and
     those on another account than the payer's.
     """
@@ -204,15 +241,11 @@ def _holds_without_payments(connection: Connection) -> list[str]:
         .join(accounts, accounts.c.id == holds.c.account_id)
         .where(holds.c.state == "active", accounts.c.user_id != _T.from_user_id)
     )
-    found = {
-        name
-        for which in (bare, loose, others)
-        for name in _names(connection, which.limit(FOUND_MAX))
-    }
-    return sorted(found)
+    return tuple(which.limit(FOUND_MAX) for which in (bare, loose, others))
 
 
-def _wrong_entries(connection: Connection) -> list[str]:
+@cache
+def _wrong_entries() -> Any:
     """Payments whose entries on this shard are not what their row says.
 
     Outside in_transit a payment debits its amount at its source and credits it at its destination;
@@ -254,14 +287,14 @@ def _wrong_entries(connection: Connection) -> list[str]:
         .outerjoin(payee, payee.c.id == sums.c.payee_least)
     )
     wrong = select(_T.transaction_id).select_from(joined).where(or_(not_(right), others))
-    wrong = wrong.limit(FOUND_MAX)
-    orphans = (
-        select(_E.payment_id)
-        .where(~exists().where(_T.transaction_id == _E.payment_id).correlate(ledger_entries))
-        .distinct()
-        .limit(FOUND_MAX)
-    )
-    return _names(connection, wrong) + _names(connection, orphans)
+    return wrong.limit(FOUND_MAX)
+
+
+@cache
+def _orphans() -> Any:
+    """Entries of no payment."""
+    payment = exists().where(_T.transaction_id == _E.payment_id).correlate(ledger_entries)
+    return select(_E.payment_id).where(~payment).distinct().limit(FOUND_MAX)
 
 
 def _sums_by_payment() -> Any:
@@ -303,33 +336,36 @@ def _paid_amount() -> Any:
 def _read_later(connection: Connection, facts: ShardFacts, stamp_us: int) -> None:
     """What happened after the closed stamp to payments that it covers."""
     facts.ended_later = ended_later(connection, stamp_us)
+    moved_home = any(payment.to_shard == facts.shard for payment in facts.ended_later)
+    later = {"stamp_us": stamp_us}
+    facts.retargeted = (
+        moved_home or connection.execute(_credited_later(), later).first() is not None
+    )
+
+
+@cache
+def _credited_later() -> Any:
+    """One payment by the stamp that in_transit was credited for after it."""
     in_transit = and_(_E.account_id >= IN_TRANSIT_ID_BASE, _E.account_id < FIRST_USER_ACCOUNT_ID)
-    credited = (
+    stamp_us: Any = bindparam("stamp_us")
+    return (
         select(_E.payment_id)
         .join(transactions, _T.transaction_id == _E.payment_id)
         .where(in_transit, _CREDIT, _E.stamp > stamp_us)
         .where(_T.role != "destination", _T.stamp <= stamp_us)
+        .limit(1)
     )
-    moved_home = any(payment.to_shard == facts.shard for payment in facts.ended_later)
-    facts.retargeted = moved_home or connection.execute(credited.limit(1)).first() is not None
 
 
 def _outbox(connection: Connection) -> EventColumns:
-    statement = select(
+    return event_columns(connection.execute(_payment_events()))
+
+
+@cache
+def _payment_events() -> Any:
+    return select(
         outbox_events.c.aggregate_id, outbox_events.c.event_id, outbox_events.c.event_type
     ).where(outbox_events.c.event_type.like("Payment%"))
-    return event_columns(connection.execute(statement))
-
-
-def _exact_sum(connection: Connection, amount: Any, when: Any) -> int:
-    """A sum over few rows or many that no 64-bit integer need hold."""
-    low = amount % 2**31
-    row = connection.execute(
-        select(
-            func.coalesce(func.sum((amount - low) // 2**31), 0), func.coalesce(func.sum(low), 0)
-        ).where(when)
-    ).one()
-    return whole(row[0], row[1])
 
 
 def _names(connection: Connection, statement: Any) -> list[str]:
