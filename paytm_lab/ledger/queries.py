@@ -40,6 +40,36 @@ _KNOWN_KEYS = select(transactions.c.key_hash).where(
 )
 _ACCOUNT = select(accounts).where(accounts.c.user_id == bindparam("user_id"))
 
+# What housekeeping looks for each second: made once, as to make one costs more than to ask it.
+_opened = transactions.c.open_since
+_OPEN_PAYMENTS = (
+    select(*_PAYMENT)
+    # The first bound, because the index holds only rows that are open.
+    .where(_opened > 0, or_(_opened <= bindparam("before_us"), _opened > bindparam("after_us")))
+    .where(transactions.c.status == "PENDING", transactions.c.role == "source")
+    .order_by(_opened, transactions.c.id)
+    .limit(bindparam("rows_max"))
+)
+_OPEN_COUNTS = (
+    select(transactions.c.status, func.count()).where(_opened > 0).group_by(transactions.c.status)
+)
+_EXPIRED_HOLDS = (
+    select(*_HOLD)
+    .where(holds.c.state == "active", holds.c.expires_at <= bindparam("now_us"))
+    .order_by(holds.c.expires_at)
+    .limit(bindparam("rows_max"))
+)
+_REVIEW = ("payment_id", "state", "decision", "rule", "decided_by", "created_at")
+_REVIEWED = ("from_user_id", "to_user_id", "amount", "status")
+_REVIEWS: Select[Any] = (
+    select(*(reviews.c[name] for name in _REVIEW), *(transactions.c[name] for name in _REVIEWED))
+    .join(transactions, transactions.c.transaction_id == reviews.c.payment_id)
+    .where(transactions.c.role != "destination")
+    .order_by(reviews.c.created_at, reviews.c.payment_id)
+    .limit(bindparam("rows_max"))
+)
+_REVIEWS_IN = _REVIEWS.where(reviews.c.state == bindparam("in_state"))
+
 
 class AccountView(NamedTuple):
     """A user's account as it stands now. ``available_paise`` is balance less active holds."""
@@ -144,40 +174,22 @@ def open_payments(
     """PENDING payments whose source is this shard, oldest first: those that were opened up to one
     time, or, by a clock that is not ours, after another.
     """
-    opened = transactions.c.open_since
-    statement = (
-        select(*_PAYMENT)
-        # The first bound, because the index holds only rows that are open.
-        .where(opened > 0, or_(opened <= before_us, opened > after_us))
-        .where(transactions.c.status == "PENDING", transactions.c.role == "source")
-        .order_by(opened, transactions.c.id)
-        .limit(rows_max)
-    )
+    given = {"before_us": before_us, "after_us": after_us, "rows_max": rows_max}
     with database.read() as connection:
-        return [PaymentRow._make(row) for row in connection.execute(statement)]
+        return [PaymentRow._make(row) for row in connection.execute(_OPEN_PAYMENTS, given)]
 
 
 def open_counts(database: ShardDatabase) -> dict[str, int]:
     """How many payments are HELD and PENDING, by status; from the index of open rows alone."""
-    statement = (
-        select(transactions.c.status, func.count())
-        .where(transactions.c.open_since > 0)
-        .group_by(transactions.c.status)
-    )
     with database.read() as connection:
-        return {row[0]: row[1] for row in connection.execute(statement)}
+        return {row[0]: row[1] for row in connection.execute(_OPEN_COUNTS)}
 
 
 def expired_holds(database: ShardDatabase, now_us: int, rows_max: int = ROWS_MAX) -> list[HoldRow]:
     """Active holds past their time, the longest expired first."""
-    statement = (
-        select(*_HOLD)
-        .where(holds.c.state == "active", holds.c.expires_at <= now_us)
-        .order_by(holds.c.expires_at)
-        .limit(rows_max)
-    )
+    given = {"now_us": now_us, "rows_max": rows_max}
     with database.read() as connection:
-        return [HoldRow._make(row) for row in connection.execute(statement)]
+        return [HoldRow._make(row) for row in connection.execute(_EXPIRED_HOLDS, given)]
 
 
 def hold(database: ShardDatabase, payment_id: bytes) -> HoldRow | None:
@@ -192,28 +204,10 @@ def list_reviews(
     database: ShardDatabase, state: str | None = "open", rows_max: int = ROWS_MAX
 ) -> list[ReviewRow]:
     """Reviews in one state (None: in any), oldest first, with the payment that each is about."""
-    statement: Select[Any] = (
-        select(
-            reviews.c.payment_id,
-            reviews.c.state,
-            reviews.c.decision,
-            reviews.c.rule,
-            reviews.c.decided_by,
-            reviews.c.created_at,
-            transactions.c.from_user_id,
-            transactions.c.to_user_id,
-            transactions.c.amount,
-            transactions.c.status,
-        )
-        .join(transactions, transactions.c.transaction_id == reviews.c.payment_id)
-        .where(transactions.c.role != "destination")
-        .order_by(reviews.c.created_at, reviews.c.payment_id)
-        .limit(rows_max)
-    )
-    if state is not None:
-        statement = statement.where(reviews.c.state == state)
+    given = {"rows_max": rows_max} | ({} if state is None else {"in_state": state})
+    statement = _REVIEWS if state is None else _REVIEWS_IN
     with database.read() as connection:
-        return [ReviewRow._make(row) for row in connection.execute(statement)]
+        return [ReviewRow._make(row) for row in connection.execute(statement, given)]
 
 
 def review_state(database: ShardDatabase, payment_id: bytes) -> str | None:
@@ -303,7 +297,7 @@ PAYMENT_COLUMNS = (
 _PENDING = (
     select(func.count())
     .select_from(transactions)
-    .where(transactions.c.open_since > 0, transactions.c.status == "PENDING")
+    .where(_opened > 0, transactions.c.status == "PENDING")
 )
 _MARK = select(
     select(func.max(ledger_entries.c.id)).scalar_subquery(),

@@ -307,17 +307,22 @@ class RelayRound:
         return relayed
 
 
-def relay_workers(relays: RelayRound, one_each: bool, idle_wait_s: float) -> dict[int, Worker]:
+def relay_workers(
+    relays: RelayRound, one_each: bool, idle_wait_s: float, rest_wait_s: float
+) -> dict[int, Worker]:
     """Shard -> the worker that relays it: one for all, or ``one_each``, where a shard that does not
-    answer holds its relay for seconds.
+    answer holds its relay for seconds. ``rest_wait_s``: between looks at an outbox that has been
+    empty for a while.
     """
     if not one_each:
-        return dict.fromkeys(relays.relays, Worker("relay", relays.step, idle_wait_s))
+        one = Worker("relay", relays.step, idle_wait_s, rest_wait_s=rest_wait_s)
+        return dict.fromkeys(relays.relays, one)
     return {
         shard: Worker(
             f"relay of shard {shard}",
             leading.step,
             idle_wait_s,
+            rest_wait_s=rest_wait_s,
             again_from=leading.relay.rows_max,
         )
         for shard, leading in relays.relays.items()

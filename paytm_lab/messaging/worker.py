@@ -11,6 +11,7 @@ from paytm_lab.core.errors import PaytmLabError
 
 ERROR_WAIT_S_MIN = 0.05
 ERROR_WAIT_S_MAX = 5.0
+REST_AFTER = 15
 _logger = logging.getLogger(__name__)
 
 
@@ -49,13 +50,20 @@ class Trouble:
 class Worker:
     """Runs ``step`` again and again until ``stop``. A step returns how much it did; after less than
     ``again_from`` there was no more, and the worker waits ``idle_wait_s`` (give 0 where the step
-    itself waits), or until it is woken: a ``wake`` during the step counts. A step that raises is
-    tried again after a wait that doubles up to ``ERROR_WAIT_S_MAX``. ``done`` is the sum of what
-    the steps returned.
+    itself waits), or until it is woken: a ``wake`` during the step counts. After ``REST_AFTER``
+    steps in a row that did nothing it rests: it waits ``rest_wait_s`` each time, until it is woken
+    or finds work. A step that raises is tried again after a wait that doubles up to
+    ``ERROR_WAIT_S_MAX``. ``done`` is the sum of what the steps returned.
     """
 
     def __init__(
-        self, name: str, step: Callable[[], int], idle_wait_s: float, *, again_from: int = 1
+        self,
+        name: str,
+        step: Callable[[], int],
+        idle_wait_s: float,
+        *,
+        rest_wait_s: float | None = None,
+        again_from: int = 1,
     ) -> None:
         self.name = name
         self.state = WorkerState.NEW
@@ -64,6 +72,7 @@ class Worker:
         self._trouble = Trouble(name)
         self._step = step
         self._idle_wait_s = idle_wait_s
+        self._rest_wait_s = idle_wait_s if rest_wait_s is None else rest_wait_s
         self._again_from = again_from
         self._stopping = False
         self._wake = threading.Event()
@@ -105,7 +114,7 @@ class Worker:
         return self._thread.is_alive()
 
     def _run(self) -> None:
-        wait_s = ERROR_WAIT_S_MIN
+        wait_s, idle_in_row = ERROR_WAIT_S_MIN, 0
         while not self._stopping:
             try:
                 did = self._step()
@@ -117,8 +126,11 @@ class Worker:
             wait_s = ERROR_WAIT_S_MIN
             self.done += did
             self.state = WorkerState.WORKING if did else WorkerState.IDLE
+            idle_in_row = 0 if did else idle_in_row + 1
             if did < self._again_from and self._idle_wait_s > 0:
-                self._pause(self._idle_wait_s)
+                rests = idle_in_row > REST_AFTER
+                if self._pause(self._rest_wait_s if rests else self._idle_wait_s):
+                    idle_in_row = 0
         self.state = WorkerState.STOPPED
 
     def _fail(self, error: Exception, wait_s: float) -> None:
@@ -127,7 +139,9 @@ class Worker:
         self.state = WorkerState.FAILING
         self._left.wait(wait_s)
 
-    def _pause(self, wait_s: float) -> None:
-        self._wake.wait(wait_s)
+    def _pause(self, wait_s: float) -> bool:
+        """True when it was woken."""
+        woken = self._wake.wait(wait_s)
         if not self._stopping:
             self._wake.clear()
+        return woken

@@ -66,7 +66,9 @@ from paytm_lab.wiring.stores import CreatableShard, Stores, open_coordination, o
 
 WIDE_TABLES = (*FRAUD_TABLES, *ANALYTICS_TABLES, *NOTIFICATION_TABLES)
 POLL_S = 0.1
-RELAY_IDLE_S = 0.02  # for what other processes post: the writers here say when they have
+# For what other processes post: the writers here say when they have. A look is a statement on each
+# shard, so at an outbox that stays empty they are fewer.
+RELAY_IDLE_S, RELAY_REST_S = 0.02, 0.1
 RELAY_DELETE_S = 0.1
 CONSUMER_IDLE_S = 0.005  # a poll waits by itself; this is for steps that may not poll
 HEALTH_IDLE_S = 0.5
@@ -269,7 +271,9 @@ class System:
         self._work_here(relay, consumers)
         if relay:
             one_each = self.settings.profile == "servers"
-            self._relay_workers = relay_workers(self.relay_round, one_each, RELAY_IDLE_S)
+            self._relay_workers = relay_workers(
+                self.relay_round, one_each, RELAY_IDLE_S, RELAY_REST_S
+            )
             self.workers += dict.fromkeys(self._relay_workers.values())
             self.workers.append(Worker("health", self.health.step, HEALTH_IDLE_S))
         lists = Worker("fraud lists", self._read_lists, FRAUD_LISTS_IDLE_S)

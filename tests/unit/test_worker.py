@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from paytm_lab.messaging.worker import Worker, WorkerState
+from paytm_lab.messaging.worker import REST_AFTER, Worker, WorkerState
 
 DEADLINE_S = 20.0
 
@@ -48,6 +48,28 @@ def test_an_idle_worker_waits_and_can_be_woken() -> None:
     started = time.monotonic()
     assert worker.stop()
     assert time.monotonic() - started < DEADLINE_S
+
+
+def test_a_worker_that_finds_nothing_for_long_rests_until_it_is_woken_or_finds_something() -> None:
+    steps = threading.Semaphore(0)
+    work = [0]
+
+    def step() -> int:
+        steps.release()
+        return work.pop() if work else 0
+
+    worker = Worker("relay", step, idle_wait_s=0.001, rest_wait_s=3_600).start()
+    for found in (0, 3):
+        for _ in range(REST_AFTER + 1):
+            assert steps.acquire(timeout=DEADLINE_S), "it looks often for a while"
+        assert not steps.acquire(timeout=0.2), "and then it rests"
+        work.append(found)
+        worker.wake()
+    assert steps.acquire(timeout=DEADLINE_S), "one step that found something"
+    for _ in range(REST_AFTER + 1):
+        assert steps.acquire(timeout=DEADLINE_S), "and all those after it"
+    assert not steps.acquire(timeout=0.2)
+    assert worker.stop()
 
 
 def test_a_worker_that_did_little_waits_for_its_wake() -> None:
