@@ -95,6 +95,17 @@ def test_redis_without_its_password(stack: Stack, cache: RedisCache, password: s
     assert "PAYTM_LAB_REDIS_PASSWORD" in caught.value.remedy
 
 
+def test_a_client_knows_where_its_own_rows_lie_and_nothing_of_other_labs(place: str) -> None:
+    for keyspace in ("other", "own"):
+        with closing(CassandraWideStore(place, keyspace)) as store:
+            store.create_tables([EVENTS])
+    with closing(CassandraWideStore(place, "own")) as store:
+        store.create_tables([EVENTS])
+        metadata = store._session._cluster.metadata
+        assert set(metadata.keyspaces) == {"own"}
+        assert metadata.get_replicas("own", b"x") == list(metadata.all_hosts()) != []
+
+
 def test_cassandra_killed_loses_nothing_acknowledged_and_the_same_client_goes_on(
     stack: Stack, place: str
 ) -> None:

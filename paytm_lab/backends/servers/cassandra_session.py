@@ -70,10 +70,6 @@ class CassandraSession:
                 raise
         self._session.default_fetch_size = None
 
-    @property
-    def metadata(self) -> Any:
-        return self._cluster.metadata
-
     def require_open(self) -> None:
         if self._closed:
             raise Unavailable("the wide store is closed", place=self.place)
@@ -191,8 +187,10 @@ def _cluster(servers: str, user: str, password: str) -> Any:
         reconnection_policy=ConstantReconnectionPolicy(RECONNECT_S, max_attempts=None),
         connect_timeout=CONNECT_TIMEOUT_S,
         control_connection_timeout=CONNECT_TIMEOUT_S,
-        # What others do to the schema is asked for when it matters.
+        # What others do to the schema is asked for when it matters; and of what there is, only our
+        # own keyspace (``know_keyspace``): every other lab's tables took ten times as long.
         schema_event_refresh_window=-1,
+        schema_metadata_enabled=False,
         # Off by default here: a batch longer than a packet then waits 40 ms for an acknowledgement
         # that the server holds back (100 rows: 62 ms; so: see docs/benchmarks.md).
         sockopts=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
