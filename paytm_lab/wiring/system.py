@@ -75,7 +75,7 @@ HEALTH_IDLE_S = 0.5
 FRAUD_LISTS_IDLE_S = 5.0  # how soon a freeze by another process is known to the scorer
 HOUSEKEEPING_IDLE_S = 0.1
 SWEEPER, SWEEP_IDLE_S = "waiting notifications", 0.2
-DRAIN_PAUSE_S = 0.03
+DRAIN_PAUSE_S, DRAIN_PAUSE_S_MAX = 0.03, 0.2  # each look asks every shard and the log
 STORAGE_PATIENCE_S = 2.0  # consumers that met a full disk try again within this
 
 
@@ -374,9 +374,8 @@ class System:
             runner.hurry = hurry
 
     def _until_drained(self, deadline_s: float, on_progress: Callable[[int], None] | None) -> None:
-        until = time.monotonic() + deadline_s
-        recover_at = time.monotonic() + 1.0
-        stored_at = time.monotonic()
+        began = stored_at = time.monotonic()
+        until, recover_at = began + deadline_s, began + 1.0
         pause = threading.Event()
         while not self.is_drained():
             self.hurry(True)  # anew, since another drain may have ended
@@ -392,7 +391,7 @@ class System:
                 recover_at = now + 1.0
             if now > until:
                 raise Unavailable(f"not drained after {deadline_s:.0f} s: {self.waiting()}")
-            pause.wait(DRAIN_PAUSE_S)
+            pause.wait(min(DRAIN_PAUSE_S_MAX, max(DRAIN_PAUSE_S, 0.04 * (now - began))))
 
     def _storage_error(self) -> Exception | None:
         """What keeps a writer, relay or consumer from storing what it has, if anything does."""
