@@ -17,11 +17,14 @@ Json = dict[str, Any]
 
 
 class Page(NamedTuple):
-    """``data``: the page as JSON; ``panels``: what shows that."""
+    """``data``: the page as JSON; ``panels``: what shows that. ``charts``: whether a panel may ever
+    have one, so that the page loads what draws them.
+    """
 
     title: str
     data: Callable[[Picture], Json]
     panels: Callable[[Json], Sequence[Panel]]
+    charts: bool = True
 
 
 PAGES: dict[str, Page] = {
@@ -29,7 +32,7 @@ PAGES: dict[str, Page] = {
     "shards": Page("Shards", figures.shards, panels_now.shards),
     "payments": Page("Payments", figures.payments, panels_history.payments),
     "fraud": Page("Fraud", figures.fraud, panels_history.fraud),
-    "system": Page("System", figures.system, panels_now.system),
+    "system": Page("System", figures.system, panels_now.system, charts=False),
 }
 
 

@@ -245,7 +245,7 @@ def _pages(service: Service) -> APIRouter:
             return service.pages.page(
                 "dashboard.html", title=page.title, current=name, head=parts.head,
                 panels=parts.panels, charts=_in_html(parts.charts),
-                signed_in=caller.user_id, live=True,
+                signed_in=caller.user_id, live=True, draws=page.charts,
             )  # fmt: skip
 
         router.add_api_route(

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page
 
 from paytm_lab.web.callers import PAGE_COOKIE
 from paytm_lab.web.scopes import ANALYTICS_READ
-from tests.browser.test_report_pages import chromium
+from tests.browser.browsers import started_browser
 from tests.services.analytics_world import PAGES, AnalyticsWorld
 from tests.services.serving import served
 from tests.services.test_analytics_money import account_row, change
@@ -69,10 +69,8 @@ CONTRAST = """
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
-        yield started
-        started.close()
+    with started_browser() as browser:
+        yield browser
 
 
 @pytest.fixture(scope="module")
@@ -212,13 +210,15 @@ def payment(world: AnalyticsWorld) -> str:
 
 
 def test_the_first_paint_is_within_a_second(world: AnalyticsWorld, opened: Open) -> None:
-    """The quickest of three, as others may be at work on the machine."""
+    """One of three, as others may be at work on the machine."""
     painted = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
     times_ms = []
     for _ in range(3):
         page = opened("/overview")
         page.wait_for_function(f"() => {painted} !== undefined")
         times_ms.append(page.evaluate(painted))
+        if times_ms[-1] < 1_000:
+            break
     assert min(times_ms) < 1_000, times_ms
 
 

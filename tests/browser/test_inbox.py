@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 import uvicorn
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from paytm_lab.web.scopes import TRANSFER_OWN
 from paytm_lab.wiring.channels import OPERATORS
-from tests.browser.test_report_pages import chromium
+from tests.browser.browsers import started_browser
 from tests.services.notification_world import NotificationWorld, notification_world
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,10 +52,8 @@ def address(world: NotificationWorld) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
+    with started_browser() as browser:
         yield browser
-        browser.close()
 
 
 class Opened:

@@ -6,21 +6,20 @@ The site is the real one: a small lab is run, its notebooks are executed on its 
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
 from paytm_lab import Lab, Workload
-from paytm_lab.core.errors import MissingPart
 from paytm_lab.reporting import frames
 from paytm_lab.reporting.export import export_notebook
 from paytm_lab.reporting.first_page import run_data
 from paytm_lab.reporting.page import page as whole_page
 from paytm_lab.reporting.site import Report, RunData, build_report, build_site
+from tests.browser.browsers import started_browser
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("0[0-4]_*.ipynb"))
@@ -67,14 +66,6 @@ class Seen(NamedTuple):
     text: str
 
 
-def chromium() -> str:
-    for name in ("chromium", "chromium-browser", "google-chrome", "chrome"):
-        found = shutil.which(name)
-        if found:
-            return found
-    raise MissingPart("no Chromium is installed", remedy="Debian: apt-get install chromium.")
-
-
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Report, RunData]:
     folder = tmp_path_factory.mktemp("report")
@@ -88,10 +79,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Report, RunData]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
-        yield started
-        started.close()
+    with started_browser() as browser:
+        yield browser
 
 
 def open_page(browser: Browser, path: Path, size: str, scheme: str = "light") -> Seen:
@@ -206,26 +195,26 @@ def test_the_same_notebook_and_run_give_the_same_bytes(
 def test_a_table_that_goes_on_has_a_shadow_where_it_does(
     browser: Browser, tmp_path: Path, scheme: str, around: str
 ) -> None:
+    view = browser.new_page(color_scheme=scheme)  # type: ignore[arg-type]
+
     def edges(width: int, scrolled: int) -> list[bytes]:
         inner = f'<div style="width:{width}px;height:60px"></div>'
         body = f'<div class="{around}"><div class="scroll">{inner}</div></div>'
         file = tmp_path / f"{width}.html"
         file.write_text(whole_page(title="a table", body=body), encoding="utf-8")
-        view = browser.new_page(color_scheme=scheme)  # type: ignore[arg-type]
         view.goto(file.as_uri())
         view.evaluate(f"document.querySelector('.scroll').scrollLeft = {scrolled}")
         box = view.locator(".scroll").bounding_box()
         assert box is not None
         places = (box["x"], box["x"] + box["width"] - 8)
-        seen = [
+        return [
             view.screenshot(clip={"x": x, "y": box["y"] + 10, "width": 8, "height": 30})
             for x in places
         ]
-        view.close()
-        return seen
 
     left, right = edges(20, 0)
-    assert edges(3_000, 0)[0] == left and edges(3_000, 0)[1] != right
-    middle = edges(3_000, 700)
+    began, middle, ended = (edges(3_000, scrolled) for scrolled in (0, 700, 99_999))
+    view.close()
+    assert began[0] == left and began[1] != right
     assert middle[0] != left and middle[1] != right
-    assert edges(3_000, 99_999)[0] != left and edges(3_000, 99_999)[1] == right
+    assert ended[0] != left and ended[1] == right

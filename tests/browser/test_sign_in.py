@@ -7,11 +7,11 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 from paytm_lab import Lab
 from paytm_lab.wiring.services import Services
-from tests.browser.test_report_pages import chromium
+from tests.browser.browsers import started_browser
 from tests.services.client import PASSWORD
 from tests.services.conftest import CHEAP
 from tests.services.serving import served
@@ -35,8 +35,7 @@ def address(tmp_path: Path) -> Iterator[str]:
 
 
 def test_by_password_and_it_goes_on(address: str) -> None:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
+    with started_browser() as browser:
         page = browser.new_page()
         page.goto(f"{address}/shards")
         for word in ("a wrong password", PASSWORD):
@@ -56,4 +55,3 @@ def test_by_password_and_it_goes_on(address: str) -> None:
         page.wait_for_url("**/sign-in")
         page.goto(f"{address}/shards")
         expect(page.get_by_role("heading", level=1)).to_have_text("Sign in")
-        browser.close()

@@ -114,6 +114,18 @@ def test_the_first_page_leads_on_and_assets_are_kept(world: AnalyticsWorld) -> N
         problem(world.call("GET", f"/assets/{name}"), 404, "not_found")
 
 
+def test_plotly_is_loaded_where_a_panel_may_have_a_chart(world: AnalyticsWorld) -> None:
+    """It is large: a second of the reader's processor, whether it draws or not."""
+    sender, receiver = world.pair(cross=True, opening="20000")
+    payment = world.lab.transfer(sender, receiver, "9999").payment
+    world.lab.drain()
+    pages = {name: world.page(f"/{name}").text for name in (*PAGES, f"payments/{payment}")}
+    loads = {name for name, html in pages.items() if re.search(r'<script src="[^"]*plotly', html)}
+    assert loads == {"overview", "shards", "payments", "fraud"}
+    drawn = {name for name, html in pages.items() if re.search(r'id="charts">\{"', html)}
+    assert drawn and drawn <= loads
+
+
 # -- one payment ----------------------------------------------------------------------------------
 
 
