@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from paytm_lab.web.server import settled
 from tests.faults import processes
 from tests.path.command_line import Cli
 
@@ -52,3 +53,17 @@ def test_a_guest_leaves_the_collector_alone(
     assert cli(*verb.format(tmp_path).split()).code == 0
     assert gc.get_threshold() == collector
     assert gc.get_freeze_count() <= frozen, "what was frozen before may have been let go since"
+
+
+def test_who_serves_takes_nothing_back_that_was_left_out_before() -> None:
+    with settled():
+        assert gc.get_freeze_count() > 0
+    assert gc.get_freeze_count() > 0, "tests leave out what was collected"
+    gc.unfreeze()
+    try:
+        with settled():
+            assert gc.get_freeze_count() > 0
+        assert gc.get_freeze_count() == 0
+    finally:
+        gc.collect()
+        gc.freeze()
