@@ -34,6 +34,7 @@ from paytm_lab.options import (
     refuse_workload,
     source_of,
 )
+from paytm_lab.own_process import claim
 from paytm_lab.terminal import errors_in_words
 
 app = typer.Typer(
@@ -308,6 +309,7 @@ app.add_typer(stack)
 
 
 def main() -> None:
+    claim()
     app()
 
 

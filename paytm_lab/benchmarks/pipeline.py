@@ -69,7 +69,7 @@ def run(
     with open_lab(data=data_dir / "uniform", seed=SEED) as lab:
         lab.open_accounts({str(n): OPENING_PAISE for n in range(1, USERS + 1)})
         lab.drain()
-        rows += _sustained(lab, SUSTAINED_S / scale, server_pids)
+        rows += _sustained(lab, scale, server_pids)
         rows.append(_offered(lab, OFFERED_S / scale))
         lab.audit().require_clean()
     with open_lab(data=data_dir / "uniform", seed=SEED, consumers=HERE) as lab, ExitStack() as all_:
@@ -80,7 +80,7 @@ def run(
             pids[f"lab: consume {group}"] = process.pid
         _offered(lab, WARM_PAYMENTS / OFFERED_PER_S / scale)  # until all of them have begun
         apart = {"processes": 1 + len(ELSEWHERE)}
-        rows += [row | apart for row in _sustained(lab, SUSTAINED_S / scale, pids)]
+        rows += [row | apart for row in _sustained(lab, scale, pids)]
         rows.append(_offered(lab, OFFERED_S / scale) | apart)
         all_.close()
         lab.audit().require_clean()
@@ -100,9 +100,9 @@ def _at_once(lab: Any, scale: int) -> dict[str, Any]:
     }
 
 
-def _sustained(lab: Any, seconds: float, server_pids: Mapping[str, int]) -> list[dict[str, Any]]:
+def _sustained(lab: Any, scale: int, server_pids: Mapping[str, int]) -> list[dict[str, Any]]:
     rng = random.Random(f"{SEED}/sustained")
-    system = lab.system
+    system, seconds = lab.system, SUSTAINED_S / scale
 
     def payments(until: Callable[[int], bool]) -> Iterator[list[Transfer]]:
         made = 0
@@ -113,7 +113,10 @@ def _sustained(lab: Any, seconds: float, server_pids: Mapping[str, int]) -> list
 
     def post(until: Callable[[int], bool]) -> int:
         driver = LoadDriver(
-            system.engine, in_flight=IN_FLIGHT, backlog=system.backlog, backlog_max=BACKLOG_EVENTS
+            system.engine,
+            in_flight=IN_FLIGHT,
+            backlog=system.backlog,
+            backlog_max=BACKLOG_EVENTS // scale,
         )
         posted = driver.run(payments(until))
         if posted.answers["COMPLETED"] != len(posted):
@@ -123,7 +126,7 @@ def _sustained(lab: Any, seconds: float, server_pids: Mapping[str, int]) -> list
     writes: Callable[[], dict[str, int]] = getattr(system.wide, "writes", dict)
     written, produced = writes(), _produced(system)
     # Until the queues are as full as they will be: what fills them is no part of a rate.
-    warm = post(lambda made: made >= FILL_PAYMENTS)
+    warm = post(lambda made: made >= FILL_PAYMENTS // scale)
     waiting, handled = system.backlog(), _handled(system)
     cpu = CpuTable(server_pids)
     started = time.monotonic()

@@ -12,7 +12,7 @@ from __future__ import annotations
 import bisect
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import ClassVar
 
 import numpy as np
@@ -298,17 +298,18 @@ def _is_prime(number: int) -> bool:
 
 
 def _maglev_table(shards: int, table: int) -> Shards:
-    def preferences(shard: int) -> Iterator[int]:
-        entry = text_hash(f"maglev-offset-{shard}") % table
-        skip = text_hash(f"maglev-skip-{shard}") % (table - 1) + 1 if table > 2 else 1
-        while True:
-            yield entry
-            entry = (entry + skip) % table
-
-    turns = [preferences(shard) for shard in range(shards)]
+    # The entry that a shard would like next, and how it goes on from there.
+    wanted = [text_hash(f"maglev-offset-{shard}") % table for shard in range(shards)]
+    skips = [
+        text_hash(f"maglev-skip-{shard}") % (table - 1) + 1 if table > 2 else 1
+        for shard in range(shards)
+    ]
     owner = [-1] * table
     for filled in range(table):
         shard = filled % shards
-        entry = next(e for e in turns[shard] if owner[e] < 0)
+        entry, skip = wanted[shard], skips[shard]
+        while owner[entry] >= 0:
+            entry = (entry + skip) % table
         owner[entry] = shard
+        wanted[shard] = (entry + skip) % table
     return np.array(owner, dtype=np.int64)

@@ -13,9 +13,10 @@ from paytm_lab import benchmarks, preflight, wiring
 from paytm_lab.config import Settings
 from paytm_lab.core.errors import BadInput
 from paytm_lab.lab import Lab
+from paytm_lab.own_process import collect_less
 from paytm_lab.stack.control import Stack
 from paytm_lab.terminal import note, print_json, say, table
-from paytm_lab.verbs.common import Common, collect_less
+from paytm_lab.verbs.common import Common
 
 _HELPERS = frozenset({"cpu", "raw_loop"})
 _PARTS = ("_", "simulate_")  # what a benchmark of another name puts together

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import shlex
 from collections.abc import Iterator, Sequence
@@ -17,6 +16,7 @@ from paytm_lab.core.errors import BadInput, InvalidSetting, MalformedFile
 from paytm_lab.core.money import format_rupees, parse_rupees, require_amount
 from paytm_lab.lab import Lab
 from paytm_lab.ledger import queries
+from paytm_lab.own_process import collect_less
 from paytm_lab.reporting.results import RunResult
 from paytm_lab.simulation.payments import Workload
 from paytm_lab.simulation.transfers_file import TransfersFile, check_header, open_transfers
@@ -119,16 +119,6 @@ class Source:
                 remedy=f"{rejects} has each with its line; {REASONS} says what the reasons mean.",
             )
         return file
-
-
-def collect_less() -> None:
-    """Tell Python's cycle collector, in a process that is ours alone, to look less often: payments
-    make no cycles, and looking at everything that is alive for each 700 new objects cost a tenth of
-    the engine's throughput. Never called where the lab is a guest (a notebook, a program of yours).
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 25, 50)
 
 
 @contextmanager

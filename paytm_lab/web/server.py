@@ -60,12 +60,14 @@ def settled() -> Iterator[None]:
     """Within, the garbage collector leaves alone what is there now (modules, schemas, drivers): to
     go through it took 0.1 s each time, in which nobody was answered.
     """
+    frozen = gc.get_freeze_count()
     gc.collect()
     gc.freeze()
     try:
         yield
     finally:
-        gc.unfreeze()
+        if not frozen:  # or what somebody else left out would be gone through again
+            gc.unfreeze()
 
 
 def _bound(listening: Sequence[Listening], opened: ExitStack) -> list[socket.socket]:

@@ -18,11 +18,8 @@ from paytm_lab.notifications.channels import (
 from paytm_lab.notifications.consumer import NotificationConsumer
 from paytm_lab.notifications.contacts import Contacts
 from paytm_lab.notifications.delivery import Delivery
-from paytm_lab.notifications.letters import Letters
 from paytm_lab.notifications.preferences import ChannelKind
-from paytm_lab.notifications.smtp import Server, SmtpChannel
 from paytm_lab.notifications.sweeper import Sweeper
-from paytm_lab.notifications.webhook import Provider, WebhookChannel
 from paytm_lab.ports.coordination import Coordination
 from paytm_lab.ports.event_log import EventLog
 from paytm_lab.ports.wide_store import WideStore
@@ -108,7 +105,11 @@ def _plain(name: str, folder: Path, clock: Clock) -> Plain:
     return ConsoleChannel() if name == "console" else MemoryChannel()
 
 
-def _smtp(settings: Settings, contacts: Contacts, clock: Clock) -> SmtpChannel:
+def _smtp(settings: Settings, contacts: Contacts, clock: Clock) -> Channel:
+    # Templates and the rules of letters take a twentieth of a process's start.
+    from paytm_lab.notifications.letters import Letters
+    from paytm_lab.notifications.smtp import Server, SmtpChannel
+
     (address,) = addresses(settings.notification_smtp_server)
     password = settings.notification_smtp_password
     if settings.notification_smtp_user and password is None:
@@ -136,7 +137,9 @@ def _smtp(settings: Settings, contacts: Contacts, clock: Clock) -> SmtpChannel:
 
 def _webhook(
     settings: Settings, kind: str, folder: Path, contacts: Contacts, clock: Clock
-) -> WebhookChannel:
+) -> Channel:
+    from paytm_lab.notifications.webhook import Provider, WebhookChannel
+
     host = "127.0.0.1" if settings.host in EVERYWHERE else settings.host
     base = settings.notification_http_url or f"http://{host}:{settings.notification_port}/provider"
     provider = Provider(

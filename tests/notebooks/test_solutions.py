@@ -97,27 +97,44 @@ def test_solutions_pass_their_checks_and_wrong_answers_do_not(path: Path, tmp_pa
     execute(made, tmp_path / "done.ipynb")
 
 
+# What is wrong with each, and what the notebook then fails with.
+BAD = [
+    ('assert answer == 4, "no"', "answer = 5", AssertionError, "no"),
+    ("assert answer is not None", "answer = 4", SystemExit, "passes any answer"),
+    ("assert True", "answer = None", SystemExit, "not answered"),
+    ("assert list(answer) == ['a', 'b']", FRAME, SystemExit, "passes any answer"),
+    (
+        "assert answer.dtypes.a == 'int64' and len(answer) == 2",
+        FRAME,
+        SystemExit,
+        "passes any answer",
+    ),
+    ("assert (answer.a > 0).all()", FRAME, SystemExit, "passes any answer"),
+    ("assert answer.name == 'a'", f"{FRAME}.a", SystemExit, "passes any answer"),
+    ("assert set(answer) == {1, 2}", "answer = {1: 'x', 2: 'y'}", SystemExit, "passes any answer"),
+]
+
+
+@pytest.mark.parametrize(("check", "solution", "error", "said"), BAD)
+def test_a_bad_exercise_is_found(
+    check: str, solution: str, error: type[BaseException], said: str
+) -> None:
+    with pytest.raises(error, match=said):
+        run_here(exercise(check, solution))
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("check", "solution", "said"),
-    [
-        ('assert answer == 4, "no"', "answer = 5", "AssertionError"),
-        ("assert answer is not None", "answer = 4", "passes any answer"),
-        ("assert True", "answer = None", "not answered"),
-        ("assert list(answer) == ['a', 'b']", FRAME, "passes any answer"),
-        ("assert answer.dtypes.a == 'int64' and len(answer) == 2", FRAME, "passes any answer"),
-        ("assert (answer.a > 0).all()", FRAME, "passes any answer"),
-        ("assert answer.name == 'a'", f"{FRAME}.a", "passes any answer"),
-        ("assert set(answer) == {1, 2}", "answer = {1: 'x', 2: 'y'}", "passes any answer"),
-    ],
-)
-def test_a_bad_exercise_is_found(check: str, solution: str, said: str, tmp_path: Path) -> None:
-    path = exercise(check, solution, tmp_path)
-    with pytest.raises(NotebookFailed, match=said):
+@pytest.mark.parametrize(("check", "solution", "error", "said"), BAD[:2])
+def test_a_bad_exercise_fails_the_notebook(
+    check: str, solution: str, error: type[BaseException], said: str, tmp_path: Path
+) -> None:
+    """Whatever ends a cell: an assertion, or what would end a program."""
+    path = tmp_path / "one.ipynb"
+    nbformat.write(exercise(check, solution), path)
+    with pytest.raises(NotebookFailed, match=f"{error.__name__}: .*{said}"):
         execute(path, tmp_path / "done.ipynb")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("check", "solution"),
     [
@@ -127,11 +144,19 @@ def test_a_bad_exercise_is_found(check: str, solution: str, said: str, tmp_path:
         ("assert answer == {1: 'x', 2: 'y'}", "answer = {1: 'x', 2: 'y'}"),
     ],
 )
-def test_a_check_that_looks_at_a_table_is_good(check: str, solution: str, tmp_path: Path) -> None:
-    execute(exercise(check, solution, tmp_path), tmp_path / "done.ipynb")
+def test_a_check_that_looks_at_a_table_is_good(check: str, solution: str) -> None:
+    assert run_here(exercise(check, solution)) == 4, "all cells, the one after the check too"
 
 
-def exercise(check: str, solution: str, folder: Path) -> Path:
+def run_here(notebook: Any) -> int:
+    """Its cells in one namespace, as a kernel has them, without one; how many there were."""
+    names: dict[str, Any] = {"__name__": "__main__"}
+    for number, cell in enumerate(notebook.cells):
+        exec(compile(cell.source, f"cell {number}", "exec"), names)
+    return len(notebook.cells)
+
+
+def exercise(check: str, solution: str) -> Any:
     """A notebook with one, solved."""
     source = f'if answer is None:\n    print("not answered yet")\nelse:\n    {check}'
     cells = [
@@ -141,6 +166,4 @@ def exercise(check: str, solution: str, folder: Path) -> Path:
             (solution, "solution"),
         )
     ]  # fmt: skip
-    path = folder / "one.ipynb"
-    nbformat.write(solved(nbformat.v4.new_notebook(cells=cells)), path)
-    return path
+    return solved(nbformat.v4.new_notebook(cells=cells))

@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import httpx
 import psutil
 import pytest
 
 from paytm_lab import Lab
 from paytm_lab.config import Settings
 from paytm_lab.ledger import queries
+from tests import plain_http
 from tests.faults import processes
 from tests.ports import free_port, free_ports
 from tests.waiting import until
@@ -73,15 +72,14 @@ def test_stop_on_the_page_ends_it_as_well(tmp_path: Path) -> None:
 
     def all_are_there() -> bool:
         assert process.poll() is None
-        with suppress(httpx.TransportError):
-            return bool(httpx.get(f"{page}/stats/requests").json()["user_count"] == 8)
-        return False
+        said = plain_http.looked_at(port, "/stats/requests")
+        return said is not None and bool(json.loads(said[1])["user_count"] == 8)
 
     try:
         until(all_are_there, "Locust's page counts the users")
         elsewhere = {"Origin": "http://evil.example"}
-        assert httpx.post(f"{page}/swarm", headers=elsewhere).status_code == 403
-        assert httpx.post(f"{page}/stop", headers={"Origin": page}).status_code == 200
+        assert plain_http.post(f"{page}/swarm", headers=elsewhere).status_code == 403
+        assert plain_http.post(f"{page}/stop", headers={"Origin": page}).status_code == 200
         code, said, errors = ended(process)
     finally:
         process.kill()

@@ -20,6 +20,7 @@ from paytm_lab.analytics import live, models
 from paytm_lab.analytics.observatory import Observatory, Picture
 from paytm_lab.core.ids import parse_payment_id
 from paytm_lab.web.scopes import ADMIN, ANALYTICS_READ
+from tests import plain_http
 from tests.services.analytics_world import PAGES, AnalyticsWorld
 from tests.services.serving import served
 from tests.services.world import of_model, problem
@@ -227,7 +228,7 @@ class Watcher:
         self.events: list[tuple[str, dict[str, Any]]] = []
         self.ended = threading.Event()
         self._stop = threading.Event()
-        self._client = httpx.Client(headers={"Authorization": f"Bearer {token}"}, timeout=20)
+        self._client = plain_http.Client(headers={"Authorization": f"Bearer {token}"}, timeout=20)
         self.thread = threading.Thread(target=self._watch, args=(f"{url}/watch/{page}",))
         self.thread.start()
 

@@ -6,9 +6,9 @@ import signal
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
+from tests import plain_http
 from tests.services import test_serve
 from tests.services.client import PASSWORD
 from tests.waiting import until
@@ -29,26 +29,26 @@ def test_push_and_sms_reach_the_labs_provider(served: Any) -> None:
     until(lambda: served.is_up("notification"), "it answers")
     token = (served.data / "admin.token").read_text().strip()
     body = {"user_id": "boss", "password": PASSWORD}
-    made = httpx.post(f"{served.url('auth')}/admin", json={**body, "admin_token": token})
+    made = plain_http.post(f"{served.url('auth')}/admin", json={**body, "admin_token": token})
     assert made.status_code == 201, made.text
-    boss = httpx.post(f"{served.url('auth')}/login", json=body).json()["access_token"]
+    boss = plain_http.post(f"{served.url('auth')}/login", json=body).json()["access_token"]
     headers = {"Authorization": f"Bearer {boss}"}
     for user in ("asha", "ravi"):
         url = f"{served.url('shard_manager')}/create_account/{user}/10000"
-        assert httpx.post(url, headers=headers).status_code == 201
+        assert plain_http.post(url, headers=headers).status_code == 201
     chosen = f"{served.url('notification')}/preferences?user_id=asha"
-    assert httpx.put(chosen, headers=headers, json={"paid": ["sms"]}).status_code == 200
+    assert plain_http.put(chosen, headers=headers, json={"paid": ["sms"]}).status_code == 200
     url = f"{served.url('shard_manager')}/transfer/asha/ravi/75"
-    assert httpx.post(url, headers=headers).status_code == 201
+    assert plain_http.post(url, headers=headers).status_code == 201
     provider = f"{served.url('notification')}/provider/messages"
 
     def taken() -> set[tuple[str, str]]:
-        said = httpx.get(provider, headers=headers).json()["messages"]
+        said = plain_http.get(provider, headers=headers).json()["messages"]
         return {(message["user_id"], message["channel"]) for message in said}
 
     until(lambda: taken() == {("ravi", "push"), ("asha", "sms")})
     inbox = f"{served.url('notification')}/notifications?user_id=ravi"
-    (mine,) = httpx.get(inbox, headers=headers).json()["notifications"]
+    (mine,) = plain_http.get(inbox, headers=headers).json()["notifications"]
     assert mine["state"] == "sent" and mine["channel"] == "push"
     assert served.stop(signal.SIGTERM) == 0
     log = served.log.read_text()

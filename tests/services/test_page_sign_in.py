@@ -13,6 +13,7 @@ import pytest
 from paytm_lab import Lab
 from paytm_lab.web.callers import PAGE_COOKIE
 from paytm_lab.wiring.services import Services
+from tests import plain_http
 from tests.services.client import PASSWORD, Client
 from tests.services.serving import served
 from tests.waiting import until
@@ -38,7 +39,7 @@ def pages(lab: Lab, services: Services, auth: Client) -> Iterator[str]:
 
 @pytest.fixture
 def browser(pages: str) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=pages, follow_redirects=False) as browser:
+    with plain_http.Client(base_url=pages, follow_redirects=False) as browser:
         yield browser
 
 
@@ -89,7 +90,7 @@ def test_requests_that_set_out_together_share_one_renewal(browser: httpx.Client)
     together = threading.Barrier(8)
 
     def renew(_: int) -> tuple[int, str]:
-        with httpx.Client(base_url=browser.base_url) as other:
+        with plain_http.Client(base_url=browser.base_url) as other:
             other.cookies.set("paytm_lab_analytics_refresh", used)
             together.wait()
             said = other.post("/session/renew")
@@ -134,15 +135,15 @@ def test_who_guesses_at_a_page_must_wait_and_keeps_nobody_else_out(
     assert set(statuses[:10]) <= {401, 429} and statuses[10:] == [429, 429]
     said = sign_in(browser)
     assert said.status_code == 429 and "from this address failed" in said.text
-    transport = httpx.HTTPTransport(local_address="127.0.0.2")
-    with httpx.Client(base_url=pages, transport=transport) as other:
+    transport = httpx.HTTPTransport(plain_http.TRUSTS_NOBODY, local_address="127.0.0.2")
+    with plain_http.Client(base_url=pages, transport=transport) as other:
         assert sign_in(other, user_id="nobody").status_code == 401
 
 
 def test_without_the_auth_service_it_says_so(lab: Lab, services: Services) -> None:
     analytics = services.make("analytics")
     services.start()
-    with served(analytics.app) as address, httpx.Client(base_url=address) as browser:
+    with served(analytics.app) as address, plain_http.Client(base_url=address) as browser:
         said = sign_in(browser)
         assert said.status_code == 503 and "paytm-lab serve auth" in said.text
         browser.cookies.set("paytm_lab_analytics_refresh", "x")

@@ -16,6 +16,7 @@ import pytest
 
 from paytm_lab import Lab
 from paytm_lab.wiring.services import Services
+from tests import plain_http
 from tests.servers import STACK_DIR
 from tests.services.client import PASSWORD, Client
 from tests.services.conftest import CHEAP
@@ -71,7 +72,7 @@ def browsers(profile: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             "password": PASSWORD,
             "admin_token": (lab.data / "admin.token").read_text().strip(),
         }
-        assert httpx.post(f"{address}/admin", json=body).status_code == 201
+        assert plain_http.post(f"{address}/admin", json=body).status_code == 201
         one, two = (closing.enter_context(Client(httpx.ASGITransport(each.app))) for each in pages)
         yield Browsers(lab, (one, two), address, (pages[0].app, pages[1].app))
 
@@ -105,7 +106,7 @@ def test_a_tab_that_comes_a_little_later_gets_the_same_from_the_other_worker(
 def test_a_used_token_that_reaches_the_auth_service_ends_the_session(browsers: Browsers) -> None:
     used = browsers.sign_in()
     following = refresh_of(browsers.renew(0, used))
-    stolen = httpx.post(f"{browsers.auth}/refresh", json={"refresh_token": used})
+    stolen = plain_http.post(f"{browsers.auth}/refresh", json={"refresh_token": used})
     assert stolen.status_code == 401 and "used before" in stolen.text
     for worker in (0, 1):
         assert browsers.renew(worker, following).status_code == 401

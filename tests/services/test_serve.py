@@ -6,15 +6,14 @@ import signal
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
-import httpx
 import pytest
 
 from paytm_lab import Lab
 from paytm_lab.config import Settings
 from paytm_lab.wiring.stores import open_coordination
+from tests import plain_http
 from tests.faults import processes
 from tests.ports import free_ports
 from tests.services.client import PASSWORD
@@ -47,14 +46,13 @@ class Served:
 
     def is_up(self, service: str) -> bool:
         assert self.process.poll() is None, self.log.read_text()
-        with suppress(httpx.TransportError):
-            return httpx.get(f"{self.url(service)}/health").status_code == 200
-        return False
+        said = plain_http.looked_at(self.ports[f"{service}_port"], "/health")
+        return said is not None and said[0] == 200
 
     def login(self, user_id: str) -> str:
         body = {"user_id": user_id, "password": PASSWORD}
-        assert httpx.post(f"{self.url('auth')}/register", json=body).status_code == 201
-        answer = httpx.post(f"{self.url('auth')}/login", json=body)
+        assert plain_http.post(f"{self.url('auth')}/register", json=body).status_code == 201
+        answer = plain_http.post(f"{self.url('auth')}/login", json=body)
         return str(answer.json()["access_token"])
 
     def stop(self, number: signal.Signals) -> int:
@@ -85,9 +83,9 @@ def test_all_services_answer_and_a_signal_ends_them(serve: Serve, number: signal
     token = served.login("asha")
     for name in PORTS:
         service = name.removesuffix("_port")
-        assert httpx.get(f"{served.url(service)}/ready").json()["status"] == "ready"
+        assert plain_http.get(f"{served.url(service)}/ready").json()["status"] == "ready"
         assert "/docs" in served.log.read_text()
-    me = httpx.get(f"{served.url('auth')}/me", headers={"Authorization": f"Bearer {token}"})
+    me = plain_http.get(f"{served.url('auth')}/me", headers={"Authorization": f"Bearer {token}"})
     assert me.json()["user_id"] == "asha"
     assert served.stop(number) == 0
     text = served.log.read_text()

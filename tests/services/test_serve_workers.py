@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-import httpx
 import msgspec
 import psutil
 import pytest
@@ -21,7 +20,7 @@ import pytest
 from paytm_lab import wiring
 from paytm_lab.notifications.webhook import IDEMPOTENCY_KEY, SIGNATURE, Notice, signature
 from paytm_lab.wiring.secret_files import secret_of
-from tests import servers
+from tests import plain_http, servers
 from tests.services.client import PASSWORD
 from tests.services.test_serve import Served
 from tests.waiting import until
@@ -76,7 +75,7 @@ def test_what_one_worker_said_any_other_knows_at_once(served: Served) -> None:
     token = admin(served)
     headers = {"Authorization": f"Bearer {token}"}
     base = served.url("shard_manager")
-    with httpx.Client(base_url=base, headers=headers, timeout=30) as client:
+    with plain_http.Client(base_url=base, headers=headers, timeout=30) as client:
         for user in ("asha", "ravi"):
             assert client.post(f"/create_account/{user}/100000").status_code == 201
 
@@ -95,13 +94,15 @@ def test_what_one_worker_said_any_other_knows_at_once(served: Served) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert Counter(pool.map(pay_and_read, range(PAYMENTS))) == {(201, 200): PAYMENTS}
-    account = httpx.get(f"{base}/accounts/ravi", headers=headers).json()
+    account = plain_http.get(f"{base}/accounts/ravi", headers=headers).json()
     assert account["balance"] == f"{100_000 + PAYMENTS}.00"
     # What ended in one worker is known to all within a second.
-    assert httpx.post(f"{served.url('auth')}/logout", headers=headers).status_code == 204
+    assert plain_http.post(f"{served.url('auth')}/logout", headers=headers).status_code == 204
 
     def refused_everywhere() -> bool:
-        codes = {httpx.get(f"{base}/accounts/ravi", headers=headers).status_code for _ in range(20)}
+        codes = {
+            plain_http.get(f"{base}/accounts/ravi", headers=headers).status_code for _ in range(20)
+        }
         return codes == {401}
 
     until(refused_everywhere, "both workers refuse the ended session", 5)
@@ -117,7 +118,7 @@ def test_a_worker_that_dies_is_replaced_and_nothing_is_lost(served: Served) -> N
     until(lambda: first[0].pid not in [p.pid for p in workers_of(served)], "it is gone")
     until(lambda: " serves\n" in served.log.read_text(), "another has taken its place", 60)
     assert len(workers_of(served)) == WORKERS
-    made = httpx.post(
+    made = plain_http.post(
         f"{served.url('shard_manager')}/create_account/asha/10", headers=headers, timeout=30
     )
     assert made.status_code == 201
@@ -133,13 +134,13 @@ def test_tabs_and_messages_meet_either_worker(paging: Served) -> None:
     until(lambda: "processes serve them" in paging.log.read_text(), "it said where", 60)
     base = paging.url("notification")
     body = {"user_id": "boss", "password": PASSWORD}
-    said = httpx.post(f"{base}/session", json=body, timeout=30)
+    said = plain_http.post(f"{base}/session", json=body, timeout=30)
     assert said.status_code == 204, said.text
     used = str(said.cookies[REFRESH])
 
     def renewed(token: str) -> str:
         # A connection each: the system gives it to either worker.
-        with httpx.Client(base_url=base, timeout=30, cookies={REFRESH: token}) as tab:
+        with plain_http.Client(base_url=base, timeout=30, cookies={REFRESH: token}) as tab:
             said = tab.post("/session/renew")
             assert said.status_code == 204, said.text
             return str(said.cookies[REFRESH])
@@ -157,11 +158,13 @@ def test_tabs_and_messages_meet_either_worker(paging: Served) -> None:
             IDEMPOTENCY_KEY: notice.notification_id,
         }
         for repeated in (False, True, True):
-            taken = httpx.post(f"{base}/provider/sms", content=content, headers=signed, timeout=30)
+            taken = plain_http.post(
+                f"{base}/provider/sms", content=content, headers=signed, timeout=30
+            )
             assert taken.json() == {"notification_id": f"n-{number}", "repeated": repeated}
     headers = {"Authorization": f"Bearer {token}"}
     for _ in range(10):
-        shown = httpx.get(f"{base}/provider/messages", headers=headers, timeout=30).json()
+        shown = plain_http.get(f"{base}/provider/messages", headers=headers, timeout=30).json()
         ids = [message["notification_id"] for message in shown["messages"]]
         assert ids == [f"n-{number}" for number in range(19, -1, -1)]
 
@@ -169,7 +172,9 @@ def test_tabs_and_messages_meet_either_worker(paging: Served) -> None:
 def admin(served: Served) -> str:
     body = {"user_id": "boss", "password": PASSWORD}
     once = (served.data / "admin.token").read_text().strip()
-    made = httpx.post(f"{served.url('auth')}/admin", json=body | {"admin_token": once}, timeout=30)
+    made = plain_http.post(
+        f"{served.url('auth')}/admin", json=body | {"admin_token": once}, timeout=30
+    )
     assert made.status_code == 201, made.text
-    answer = httpx.post(f"{served.url('auth')}/login", json=body, timeout=30)
+    answer = plain_http.post(f"{served.url('auth')}/login", json=body, timeout=30)
     return str(answer.json()["access_token"])

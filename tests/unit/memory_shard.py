@@ -6,7 +6,6 @@ It checks what the real tables check: unique keys, available never below zero, p
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -98,7 +97,8 @@ class MemoryShard:
 class MemoryTransaction:
     def __init__(self, shard: MemoryShard) -> None:
         self._shard = shard
-        self._tables = copy.deepcopy(shard.tables)
+        # Values of columns are never changed in place.
+        self._tables = {name: [dict(row) for row in rows] for name, rows in shard.tables.items()}
         self._next_id = shard.next_id
 
     def meta(self) -> ShardMeta:
