@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from kafka import KafkaProducer
@@ -34,6 +34,20 @@ def partition_of(key: bytes, partitions: int) -> int:
 
 
 class _Client(KafkaProducer):  # type: ignore[misc]  # the package has no types
+    def flush_within(self, left_s: Callable[[], float]) -> None:
+        """Send all that waits, and wait for it. The library's own flush() gives each batch all of
+        the time, one after the other: as much for each partition as for all.
+        """
+        accumulator = self._accumulator
+        accumulator.begin_flush()
+        try:
+            self._sender.wakeup()
+            for batch in accumulator._incomplete.all():
+                if not batch.produce_future.wait(timeout=left_s()):
+                    raise kafka.KafkaTimeoutError("not all is acknowledged in time")
+        finally:
+            accumulator._flushes_in_progress.decrement()
+
     def give_up(self, wait_s: float) -> None:
         """Fail what was not sent yet, and close. The library's own close() raises instead, and
         leaves its thread running.
@@ -150,7 +164,7 @@ class Producer:
                 for share in shares
                 for topic, value, key, headers, partition in share.records
             ]
-            client.flush(left_s())
+            client.flush_within(left_s)
             for share, future in sent:
                 if not future.is_done:
                     future.get(left_s())
