@@ -83,9 +83,23 @@ class ServerSettings(BaseSettings):
     kafka_replication: int = Field(
         1, ge=1, le=7, description="Copies of each partition, when a topic is created."
     )
+    kafka_session_s: float = Field(
+        6.0, ge=1.0, le=1_800.0,
+        description="After so many seconds without a sign of life a consumer's partitions are given"
+        " to the others of its group: how long a killed one keeps them. The brokers' settings"
+        " group.min.session.timeout.ms (6 s by default, 1 s where the stack starts them) and"
+        " group.max.session.timeout.ms bound it.",
+    )  # fmt: skip
     zookeeper_servers: Servers = Field(
         "127.0.0.1:2181", description="ZooKeeper servers, host:port by commas."
     )
+    zookeeper_session_s: float = Field(
+        5.0, ge=1.0, le=600.0,
+        description="After so many seconds without a sign of life a leader or a service counts as"
+        " gone: how long a killed one keeps its place. ZooKeeper's settings minSessionTimeout and"
+        " maxSessionTimeout bound it (4 and 40 s by default, 1 and 20 s where the stack starts"
+        " it).",
+    )  # fmt: skip
     cassandra_servers: Servers = Field(
         "127.0.0.1:9042", description="Cassandra servers to ask first, host:port by commas."
     )

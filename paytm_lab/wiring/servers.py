@@ -56,7 +56,11 @@ def open_shard(settings: Settings, shard: int) -> MySqlShardDatabase:
 
 
 def open_coordination(settings: Settings) -> ZooKeeperCoordination:
-    return ZooKeeperCoordination(settings.zookeeper_servers, settings.chroot)
+    return ZooKeeperCoordination(
+        settings.zookeeper_servers,
+        settings.chroot,
+        session_timeout_s=settings.zookeeper_session_s,
+    )
 
 
 def open_log(settings: Settings) -> KafkaEventLog:
@@ -64,6 +68,7 @@ def open_log(settings: Settings) -> KafkaEventLog:
         settings.kafka_servers,
         prefix=settings.namespace,
         replication=settings.kafka_replication,
+        session_s=settings.kafka_session_s,
     )
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from paytm_lab.backends.embedded.event_log import EmbeddedEventLog
 from paytm_lab.backends.servers.event_log import KafkaEventLog
+from paytm_lab.config import Settings
 from paytm_lab.ports.event_log import EventLog, Message, TopicPartition
 
 
@@ -24,7 +25,7 @@ def open_event_log(profile: str, where: str) -> EventLog:
 
 def _open_on_servers(where: str) -> KafkaEventLog:
     servers, _, namespace = where.partition("/")
-    return KafkaEventLog(servers, prefix=namespace)
+    return KafkaEventLog(servers, prefix=namespace, session_s=Settings().kafka_session_s)
 
 
 def remove(where: str) -> None:

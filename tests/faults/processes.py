@@ -36,6 +36,8 @@ TIMEOUT_S = 60.0
 FIRST_USER_ACCOUNT_ID = 2_000
 # Frozen senders would make the file's outcome depend on the order of arrival.
 ENVIRONMENT = {f"{PREFIX}VELOCITY_LIMIT": "1000000"}
+# On the servers, whoever comes after a killed process waits so long for what that one held.
+SHORT_SESSIONS = {f"{PREFIX}KAFKA_SESSION_S": "2", f"{PREFIX}ZOOKEEPER_SESSION_S": "2"}
 
 
 class FileRow(NamedTuple):

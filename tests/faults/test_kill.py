@@ -78,6 +78,7 @@ def data(profile: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     given = processes.ENVIRONMENT | {f"{PREFIX}PROFILE": profile}
     if profile == "servers":
         given |= {f"{PREFIX}NAMESPACE": servers.new_namespace()}
+        given |= processes.SHORT_SESSIONS
         given |= {f"{PREFIX}STACK_DIR": servers.STACK_DIR} if servers.STACK_DIR else {}
     for name, value in given.items():
         monkeypatch.setenv(name, value)

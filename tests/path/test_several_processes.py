@@ -46,6 +46,8 @@ def lab_at(
     for name, value in given.items():
         if value:
             monkeypatch.setenv(f"{PREFIX}{name}", value)
+    for name, value in processes.SHORT_SESSIONS.items():
+        monkeypatch.setenv(name, value)
 
     def open_lab(folder: Path, **more: Any) -> Lab:
         return Lab(profile, data=folder, seed=7, **more)

@@ -15,11 +15,14 @@ from kafka.admin import ConfigResource
 
 from paytm_lab.backends.servers import kafka_consumer
 from paytm_lab.backends.servers.event_log import KafkaEventLog
+from paytm_lab.config import PREFIX
 from paytm_lab.core.clock import SystemClock
-from paytm_lab.core.errors import BadInput, StoreError, Unavailable
+from paytm_lab.core.errors import BadInput, InvalidSetting, StoreError, Unavailable
 from paytm_lab.messaging.consumer import ConsumerRunner
 from paytm_lab.ports.event_log import Message, Record, TopicPartition
 from paytm_lab.stack.control import Stack
+from tests.contract.event_log_process import open_event_log
+from tests.contract.event_log_world import Process, drain
 from tests.stack.part import part_of_a_stack
 from tests.waiting import answers, until
 
@@ -197,6 +200,33 @@ def test_closing_waits_for_nobody_long(
     assert not stuck.is_alive()
     assert consumer.poll(10, 1.0) == [] and consumer.assignment() == set()
     assert capfd.readouterr().err == ""
+
+
+def test_a_killed_members_partitions_go_to_the_others_after_the_session_time(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session_s = 1.5
+    monkeypatch.setenv(f"{PREFIX}KAFKA_SESSION_S", str(session_s))
+    with closing(open_event_log("servers", f"{place}/session")) as log:
+        log.create_topics({TOPIC: 4})
+        log.append([Message(TOPIC, str(i), b"x") for i in range(100)])
+        victim = Process("servers", f"{place}/session", "consume", "g", TOPIC, "hang")
+        try:
+            while victim.says() != "handled":
+                pass
+            other = log.consumer("g", [TOPIC])
+        finally:
+            victim.kill()
+        killed_at_s = time.monotonic()
+        assert len(drain(other, 100)) == 100
+        assert time.monotonic() - killed_at_s < kafka_consumer.SESSION_S / 2
+
+
+def test_a_session_time_that_the_broker_does_not_take_is_named(place: str) -> None:
+    with closing(KafkaEventLog(place, prefix="short", session_s=0.5)) as log:
+        log.create_topics({TOPIC: 1})
+        with pytest.raises(InvalidSetting, match="PAYTM_LAB_KAFKA_SESSION_S"):
+            log.consumer("g", [TOPIC]).poll(1, DEADLINE_S)
 
 
 def test_a_member_that_gets_nothing_begins_anew(

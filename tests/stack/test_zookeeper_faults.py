@@ -9,9 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import pytest
+from kazoo.client import KazooClient
 
 from paytm_lab.backends.servers.coordination import ZooKeeperCoordination
 from paytm_lab.core.errors import CommitOutcomeLost, Conflict, Unavailable
+from paytm_lab.stack import zookeeper as zookeeper_server
 from paytm_lab.stack.control import Stack
 from tests.stack.part import part_of_a_stack
 from tests.waiting import until
@@ -118,6 +120,33 @@ def test_a_frozen_zookeeper_ends_leadership_before_the_session_can_end(
     assert took_s < SESSION_S
 
 
+def test_a_leader_gives_up_within_what_the_server_grants_not_what_was_asked_for(
+    zookeeper: Stack,
+    make: Make,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    granted_s, asked_s = SESSION_S, 5 * SESSION_S
+    longest = {"maxSessionTimeout": str(round(granted_s * 1000))}
+    monkeypatch.setattr(zookeeper_server, "SETTINGS", zookeeper_server.SETTINGS | longest)
+    zookeeper.stop("zookeeper")
+    zookeeper.start("zookeeper")
+    try:
+        zookeeper.wait_ready("zookeeper")
+        one = make(session_s=asked_s)
+        leadership = one.try_lead("relay")
+        assert leadership is not None
+        assert f"gives sessions of {granted_s:g} s, not {asked_s:g} s" in caplog.text
+        # It asks often enough for so short a session.
+        held_until_s = time.monotonic() + 2 * granted_s
+        until(lambda: not leadership.held() or time.monotonic() > held_until_s, "time goes by")
+        assert leadership.held()
+        zookeeper.freeze("zookeeper")
+        until(lambda: not leadership.held(), "the leader gives up", within_s=granted_s)
+    finally:
+        zookeeper.kill("zookeeper")  # the next one has its usual settings
+
+
 def test_a_request_to_lead_whose_answer_was_lost_leaves_no_leader_behind(
     zookeeper: Stack, make: Make
 ) -> None:
@@ -176,12 +205,13 @@ def test_an_instance_is_announced_again_after_its_session_ended(
     one, other = make(), make()
     leave = one.register("auth", "a", "127.0.0.1:8001")
     session = one._session._client.client_id[0]
-    zookeeper.freeze("zookeeper")
-    until(lambda: not one._session.connected, "the connection is given up")
-    frozen_until = time.monotonic() + 2 * SESSION_S
-    until(lambda: time.monotonic() > frozen_until, "the session's time is over")
-    zookeeper.thaw("zookeeper")
-    until(lambda: one._session.connected, "connected again")
+    # Whoever comes with a session's id and password takes it over, and ends it with himself.
+    usurper = KazooClient(
+        f"127.0.0.1:{zookeeper.server('zookeeper').port}", client_id=one._session._client.client_id
+    )
+    usurper.start()
+    usurper.stop()
+    usurper.close()
 
     def announced_anew() -> bool:
         return other.instances("auth") == {"a": "127.0.0.1:8001"} and (

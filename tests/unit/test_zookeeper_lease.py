@@ -63,6 +63,19 @@ def test_an_interruption_ends_what_was_held_for_good(lease: Lease, clock: Clock)
     assert not lease.sure(before)
 
 
+@pytest.mark.parametrize(("granted_s", "counts_s"), [(2.0, 2.0), (40.0, 5.0)])
+def test_what_the_server_grants_counts_and_never_more_than_was_asked_for(
+    lease: Lease, clock: Clock, granted_s: float, counts_s: float
+) -> None:
+    lease.granted(granted_s)
+    assert lease.timeout_s == counts_s
+    lease.confirm(lease.epoch, clock.now_s)
+    clock.now_s += counts_s * SURE_PART - 0.01
+    assert lease.sure(lease.epoch)
+    clock.now_s += 0.02
+    assert not lease.sure(lease.epoch)
+
+
 @pytest.mark.parametrize("chroot", ["", "/", "paytm_lab", "//a", "/a/"])
 def test_a_chroot_is_a_path(chroot: str) -> None:
     with pytest.raises(InvalidSetting):

@@ -38,7 +38,7 @@ _DROP_TRIES_MAX = 5
 
 class ZooKeeperCoordination:
     """``servers`` as in "host:port,host:port"; ``chroot`` as in "/paytm_lab". A dead leader or
-    instance is gone after ``session_timeout_s``, which the servers must allow. No call takes
+    instance is gone after ``session_timeout_s``, or after what the servers grant. No call takes
     longer than ``request_timeout_s``; while ZooKeeper is away calls raise core.errors.Unavailable
     and nobody leads.
     """
@@ -55,7 +55,7 @@ class ZooKeeperCoordination:
             raise InvalidSetting(f"{chroot!r} is not a ZooKeeper chroot", remedy="Say /paytm_lab.")
         self._chroot = chroot
         self._session = Session(servers, session_timeout_s, request_timeout_s)
-        self._keeper = Keeper(self._session, session_timeout_s)
+        self._keeper = Keeper(self._session)
         self._watches = Watches(self._session)
 
     def try_lead(self, name: str) -> ZooKeeperLeadership | None:

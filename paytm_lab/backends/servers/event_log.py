@@ -17,7 +17,7 @@ from kafka import TopicPartition as KafkaPartition
 from kafka import errors as kafka
 
 from paytm_lab.backends.servers.kafka_clients import Admin, Names, Servers, quiet
-from paytm_lab.backends.servers.kafka_consumer import GroupView, KafkaLogConsumer
+from paytm_lab.backends.servers.kafka_consumer import SESSION_S, GroupView, KafkaLogConsumer
 from paytm_lab.backends.servers.kafka_producer import Producer
 from paytm_lab.backends.servers.kafka_reader import Reader, records_of
 from paytm_lab.core.errors import BadInput, Unavailable
@@ -39,12 +39,20 @@ _PREFIX = re.compile(r"[A-Za-z0-9_]{0,40}")
 class KafkaEventLog:
     """A ``ports.event_log.EventLog``. Several threads and processes may use one namespace.
 
-    ``servers`` as in "host:port,host:port". Connects when first used. While the brokers are away
-    calls raise core.errors.Unavailable within about 10 s. ``Record.time_us`` is the broker's, in
-    whole milliseconds.
+    ``servers`` as in "host:port,host:port"; after ``session_s`` without a sign of life a consumer's
+    partitions are given to the other members of its group. Connects when first used. While the
+    brokers are away calls raise core.errors.Unavailable within about 10 s. ``Record.time_us`` is
+    the broker's, in whole milliseconds.
     """
 
-    def __init__(self, servers: str, *, prefix: str = "", replication: int = 1) -> None:
+    def __init__(
+        self,
+        servers: str,
+        *,
+        prefix: str = "",
+        replication: int = 1,
+        session_s: float = SESSION_S,
+    ) -> None:
         if not _PREFIX.fullmatch(prefix):
             raise BadInput(
                 f"{prefix!r:.80} is not a namespace",
@@ -54,6 +62,7 @@ class KafkaEventLog:
         self._servers = Servers(servers)
         self._names = Names(prefix)
         self._replication = replication
+        self._session_s = session_s
         self._admin = Admin(self._servers)
         self._producer = Producer(self._servers)
         self._reader = Reader(self._servers)
@@ -152,6 +161,7 @@ class KafkaEventLog:
             topics,
             lambda: self._look(group, topics),
             patience_s=patience_s,
+            session_s=self._session_s,
         )
         with self._lock:
             closed = self._closed

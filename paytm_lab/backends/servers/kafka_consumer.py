@@ -21,8 +21,9 @@ from paytm_lab.backends.servers.kafka_reader import records_of
 from paytm_lab.core.errors import TransientStoreError, Unavailable
 from paytm_lab.ports.event_log import Record, TopicPartition
 
-SESSION_S = 6.0  # after so long without a sign of life a member is dropped
-HEARTBEAT_S = 1.0
+SESSION_S = 6.0  # unless told otherwise: the least that a broker takes that nobody has set up
+HEARTBEATS = 6  # so many signs of life, at least, in the time after which a member is dropped
+HEARTBEAT_S_MAX = 1.0  # the answer tells a member that the group changes
 LEASE_S = 30.0  # a member that does not poll for so long loses its partitions to the others
 CLOSE_S_MAX = 2.0
 WATCH_S = 10.0  # after so long without a record a member asks whether that is right
@@ -45,7 +46,9 @@ class GroupView(NamedTuple):
 
 
 class KafkaLogConsumer:
-    """A ``ports.event_log.LogConsumer``. ``look`` asks the brokers about the group."""
+    """A ``ports.event_log.LogConsumer``. ``look`` asks the brokers about the group; after
+    ``session_s`` without a sign of life they give its partitions to the other members.
+    """
 
     def __init__(
         self,
@@ -56,6 +59,7 @@ class KafkaLogConsumer:
         look: Callable[[], GroupView],
         *,
         patience_s: float = 0.0,
+        session_s: float = SESSION_S,
     ) -> None:
         self._servers = servers
         self._names = names
@@ -63,6 +67,7 @@ class KafkaLogConsumer:
         self._topics = tuple(topics)
         self._look = look
         self._patience_ms = round(patience_s * 1000)
+        self._session_ms = round(session_s * 1000)
         self._lock = threading.RLock()
         self._closed = False
         self._pumped_at_s = 0.0
@@ -78,8 +83,10 @@ class KafkaLogConsumer:
                 GroupConsumer,
                 group_id=self._names.full(self._group),
                 partition_assignment_strategy=(RoundRobinPartitionAssignor,),
-                session_timeout_ms=round(SESSION_S * 1000),
-                heartbeat_interval_ms=round(HEARTBEAT_S * 1000),
+                session_timeout_ms=self._session_ms,
+                heartbeat_interval_ms=min(
+                    self._session_ms // HEARTBEATS, round(HEARTBEAT_S_MAX * 1000)
+                ),
                 max_poll_interval_ms=round(LEASE_S * 1000),
                 max_poll_records=_PUMP_RECORDS_MAX,
                 fetch_max_wait_ms=self._patience_ms or _FETCH_WAIT_MS,

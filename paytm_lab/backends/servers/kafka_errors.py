@@ -22,6 +22,10 @@ _LOST = "Read again from what the group committed."
 _RIGHTS = "Give the lab a Kafka that it may use: topics, groups and their descriptions."
 _VERSION = "Use Kafka 2.1 or later."
 _SETTING = "Correct the lab's Kafka settings."
+_SESSION = (
+    "Set PAYTM_LAB_KAFKA_SESSION_S to what the brokers take: group.min.session.timeout.ms (6 s"
+    " unless set) to group.max.session.timeout.ms."
+)
 TABLE: tuple[Row, ...] = (
     # A member of a group that is one no more, or not for the moment.
     (kafka.CommitFailedError, TransientStoreError, "The group's members have changed", _LOST),
@@ -41,7 +45,7 @@ TABLE: tuple[Row, ...] = (
     # How the lab is set.
     (kafka.InvalidReplicationFactorError, InvalidSetting, "Too few Kafka brokers", _SETTING),
     (kafka.InvalidConfigurationError, InvalidSetting, "Kafka refuses a topic's setting", _SETTING),
-    (kafka.InvalidSessionTimeoutError, InvalidSetting, "Kafka refuses the session time", _SETTING),
+    (kafka.InvalidSessionTimeoutError, InvalidSetting, "Kafka refuses the session time", _SESSION),
     (kafka.PolicyViolationError, InvalidSetting, "Kafka's policy refuses a topic", _SETTING),
     (kafka.TopicDeletionDisabledError, InvalidSetting, "Kafka deletes no topics", _SETTING),
     (kafka.KafkaConfigurationError, InvalidSetting, "The Kafka client refuses a setting", _SETTING),

@@ -164,12 +164,15 @@ class Keeper:
     _leftovers: dict[bytes, str]
     _closed: bool
 
-    def __init__(self, session: Session, session_timeout_s: float) -> None:
+    def __init__(self, session: Session) -> None:
         self.session = session
-        self._interval_s = session_timeout_s / _HEARTBEATS
         self._reset()
         session.on_change.append(lambda: self._wake.set())
         session.on_fork.append(self._after_fork)
+
+    @property
+    def _interval_s(self) -> float:
+        return self.session.lease.timeout_s / _HEARTBEATS
 
     def lead(self, path: str) -> ZooKeeperLeadership | None:
         """Make the leader's node; None when there is one."""

@@ -50,7 +50,8 @@ class Lease:
     """
 
     def __init__(self, session_timeout_s: float, clock: Callable[[], float] = seconds) -> None:
-        self._sure_s = session_timeout_s * SURE_PART
+        self._asked_s = session_timeout_s
+        self._timeout_s = session_timeout_s
         self._clock = clock
         self._lock = threading.Lock()
         self._epoch = 0
@@ -59,6 +60,18 @@ class Lease:
     @property
     def epoch(self) -> int:
         return self._epoch
+
+    @property
+    def timeout_s(self) -> float:
+        """What counts as the session's time: what was asked for, or less."""
+        return self._timeout_s
+
+    def granted(self, session_timeout_s: float) -> None:
+        """The server's word on the session's time, before it answers anything in that session. More
+        than was asked for is not made use of.
+        """
+        with self._lock:
+            self._timeout_s = min(self._asked_s, session_timeout_s)
 
     def interrupt(self) -> None:
         """The connection broke: nothing held before is surely ours any more."""
@@ -70,7 +83,8 @@ class Lease:
         """The server answered, in ``epoch``, what we had sent at ``sent_at_s``."""
         with self._lock:
             if epoch == self._epoch:
-                self._sure_until_s = max(self._sure_until_s, sent_at_s + self._sure_s)
+                sure_until_s = sent_at_s + self._timeout_s * SURE_PART
+                self._sure_until_s = max(self._sure_until_s, sure_until_s)
 
     def sure(self, epoch: int) -> bool:
         """True while what was created in ``epoch`` is surely still there."""
@@ -85,7 +99,7 @@ class Lease:
 
 class Session:
     """``servers`` as in "host:port,host:port". ``session_timeout_s`` is what a dead client's locks
-    outlive it; the server must allow it (its minSessionTimeout and maxSessionTimeout).
+    outlive it, where the server grants it (its minSessionTimeout and maxSessionTimeout).
     ``request_timeout_s`` bounds every request, the wait for a connection included.
     """
 
@@ -102,6 +116,7 @@ class Session:
         self._client: KazooClient | None = None
         self._connected = threading.Event()
         self._told = False
+        self._granted_s = session_timeout_s
         self.closed = False
         _live.add(self)
 
@@ -209,8 +224,34 @@ class Session:
                     logger=_client_log,
                 )
                 client.add_listener(lambda state: self._on_state(client, state))
+                self._listen_to_grants(client)
                 client.start_async()
             return self._client
+
+    def _listen_to_grants(self, client: KazooClient) -> None:
+        """The client keeps what the server grants a session to itself: it answers the connection
+        with two thirds of it, in milliseconds, in the thread that reads all later answers.
+        """
+        connect = client._connection._connect
+
+        def _connect(*where: Any) -> Any:
+            read_ms, connect_ms = connect(*where)
+            self._on_grant(read_ms * 1.5 / 1000)
+            return read_ms, connect_ms
+
+        client._connection._connect = _connect
+
+    def _on_grant(self, granted_s: float) -> None:
+        self.lease.granted(granted_s)
+        if round(granted_s, 3) != round(self._granted_s, 3):
+            _log.warning(
+                "%s gives sessions of %g s, not %g s: set PAYTM_LAB_ZOOKEEPER_SESSION_S within its"
+                " minSessionTimeout and maxSessionTimeout",
+                self.place,
+                granted_s,
+                self._session_timeout_s,
+            )
+        self._granted_s = granted_s
 
     def _on_state(self, client: KazooClient, state: str) -> None:
         """Runs in the client's own thread, which must not wait."""
