@@ -45,6 +45,8 @@ test: check ## everything that needs no server
 	$(NBVAL) $(NOTEBOOKS)
 
 test-stack: export PAYTM_LAB_STACK_DIR := $(CURDIR)/$(TEST_STACK)
+# The tests' servers live for minutes: Java's second compiler would work all that time for nothing.
+test-stack: export JAVA_TOOL_OPTIONS := -XX:TieredStopAtLevel=1
 test-stack: env ## the same contracts and path on the real servers, which it starts (and gets)
 	$(BIN)/paytm-lab stack up --fetch --port-offset $(TEST_PORTS)
 	@$(PYTEST) --profile servers tests/contract tests/path/test_profiles.py tests/path/test_drop.py tests/faults/test_kill.py \
