@@ -49,7 +49,8 @@ test-stack: export PAYTM_LAB_STACK_DIR := $(CURDIR)/$(TEST_STACK)
 test-stack: export JAVA_TOOL_OPTIONS := -XX:TieredStopAtLevel=1
 test-stack: env ## the same contracts and path on the real servers, which it starts (and gets)
 	$(BIN)/paytm-lab stack up --fetch --port-offset $(TEST_PORTS)
-	@$(PYTEST) --profile servers tests/contract tests/path/test_profiles.py tests/path/test_drop.py tests/faults/test_kill.py \
+	@# Three: who waits for a session to end or a server to answer leaves the processors to others.
+	@$(PYTEST) -n 3 --profile servers tests/contract tests/path/test_profiles.py tests/path/test_drop.py tests/faults/test_kill.py \
 		tests/stack/test_compose.py $(ON_STACK) $(SERVICES) -m "not runs_alone" $(ARGS) && \
 	$(PYTEST) -n 0 --profile servers $(SERVICES) tests/browser/test_dashboards.py -m runs_alone $(ARGS); \
 	tested=$$?; $(BIN)/paytm-lab stack down; exit $$tested
@@ -62,7 +63,7 @@ test-notebooks: env ## all notebooks, their stored output against a fresh run
 check: env ## lint, format, types, import ranks
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy
+	$(BIN)/mypy --num-workers auto
 	$(BIN)/lint-imports
 
 lab: env ## JupyterLab, open at the first notebook, with this environment's kernel

@@ -14,19 +14,34 @@ from paytm_lab import Lab
 from paytm_lab.wiring.services import Services
 from tests.services.client import Client
 
+HERE = Path(__file__).parent
 # As cheap as argon2 allows: what is tested is not how long a guess takes.
 CHEAP = {"password_hash_memory_kib": 64, "password_hash_passes": 1}
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """A test that sets a fault or runs a whole workload gets the mark ``runs_alone``: on the real
     servers it stops what other tests use, or takes all of the machine.
+
+    Where the servers are asked for, a test here that takes no profile, in a module whose others do,
+    is left out: it would only do again what it did without them.
     """
-    for item in items:
-        if isinstance(item, pytest.Function):
-            source = inspect.getsource(item.function)
-            if ".fault(" in source or "Workload(" in source:
-                item.add_marker(pytest.mark.runs_alone)
+    functions = [item for item in items if isinstance(item, pytest.Function)]
+    for item in functions:
+        source = inspect.getsource(item.function)
+        if ".fault(" in source or "Workload(" in source:
+            item.add_marker(pytest.mark.runs_alone)
+    if config.getoption("--profile") != "servers":
+        return
+    on_profiles = {item.path for item in functions if "profile" in item.fixturenames}
+    again = [
+        item
+        for item in functions
+        if item.path.parent == HERE and item.path in on_profiles
+        if "profile" not in item.fixturenames
+    ]
+    config.hook.pytest_deselected(items=again)
+    items[:] = [item for item in items if item not in again]
 
 
 @pytest.fixture
