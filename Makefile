@@ -63,7 +63,7 @@ test-notebooks: env ## all notebooks, their stored output against a fresh run
 check: env ## lint, format, types, import ranks
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy --num-workers auto
+	$(BIN)/mypy --num-workers 2
 	$(BIN)/lint-imports
 
 lab: env ## JupyterLab, open at the first notebook, with this environment's kernel
