@@ -46,7 +46,7 @@ test: check ## everything that needs no server
 
 test-stack: export PAYTM_LAB_STACK_DIR := $(CURDIR)/$(TEST_STACK)
 # The tests' servers live for minutes: Java's second compiler would work all that time for nothing.
-test-stack: export JAVA_TOOL_OPTIONS := -XX:TieredStopAtLevel=1
+test-stack: export JAVA_TOOL_OPTIONS := $(JAVA_TOOL_OPTIONS) -XX:TieredStopAtLevel=1
 test-stack: env ## the same contracts and path on the real servers, which it starts (and gets)
 	$(BIN)/paytm-lab stack up --fetch --port-offset $(TEST_PORTS)
 	@# Three: who waits for a session to end or a server to answer leaves the processors to others.

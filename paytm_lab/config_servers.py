@@ -86,19 +86,20 @@ class ServerSettings(BaseSettings):
     kafka_session_s: float = Field(
         6.0, ge=1.0, le=1_800.0,
         description="After so many seconds without a sign of life a consumer's partitions are given"
-        " to the others of its group: how long a killed one keeps them. The brokers' settings"
-        " group.min.session.timeout.ms (6 s by default, 1 s where the stack starts them) and"
-        " group.max.session.timeout.ms bound it.",
+        " to the others of its group: the longest that a killed one keeps them. More than the"
+        " longest batch takes. The brokers' settings group.min.session.timeout.ms (6 s by default,"
+        " 1 s where the stack starts them) and group.max.session.timeout.ms bound it.",
     )  # fmt: skip
     zookeeper_servers: Servers = Field(
         "127.0.0.1:2181", description="ZooKeeper servers, host:port by commas."
     )
     zookeeper_session_s: float = Field(
-        5.0, ge=1.0, le=600.0,
+        5.0, ge=1.0, le=60.0,
         description="After so many seconds without a sign of life a leader or a service counts as"
-        " gone: how long a killed one keeps its place. ZooKeeper's settings minSessionTimeout and"
-        " maxSessionTimeout bound it (4 and 40 s by default, 1 and 20 s where the stack starts"
-        " it).",
+        " gone: how long a killed one keeps its place. A leader that hears nothing gives up after"
+        " 80 % of it; below 3 s a short pause of the server is enough. ZooKeeper's settings"
+        " minSessionTimeout and maxSessionTimeout bound it (4 and 40 s by default, 1 and 20 s where"
+        " the stack starts it).",
     )  # fmt: skip
     cassandra_servers: Servers = Field(
         "127.0.0.1:9042", description="Cassandra servers to ask first, host:port by commas."

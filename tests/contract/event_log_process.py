@@ -11,9 +11,12 @@ import sys
 from pathlib import Path
 
 from paytm_lab.backends.embedded.event_log import EmbeddedEventLog
+from paytm_lab.backends.servers import kafka_consumer
 from paytm_lab.backends.servers.event_log import KafkaEventLog
-from paytm_lab.config import Settings
+from paytm_lab.config import PREFIX
 from paytm_lab.ports.event_log import EventLog, Message, TopicPartition
+
+SESSION = f"{PREFIX}KAFKA_SESSION_S"
 
 
 def open_event_log(profile: str, where: str) -> EventLog:
@@ -25,7 +28,8 @@ def open_event_log(profile: str, where: str) -> EventLog:
 
 def _open_on_servers(where: str) -> KafkaEventLog:
     servers, _, namespace = where.partition("/")
-    return KafkaEventLog(servers, prefix=namespace, session_s=Settings().kafka_session_s)
+    session_s = float(os.environ.get(SESSION, kafka_consumer.SESSION_S))
+    return KafkaEventLog(servers, prefix=namespace, session_s=session_s)
 
 
 def remove(where: str) -> None:

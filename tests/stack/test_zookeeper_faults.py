@@ -6,10 +6,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import pytest
 from kazoo.client import KazooClient
+from kazoo.handlers.threading import KazooTimeoutError
 
 from paytm_lab.backends.servers.coordination import ZooKeeperCoordination
 from paytm_lab.core.errors import CommitOutcomeLost, Conflict, Unavailable
@@ -126,19 +127,20 @@ def test_a_leader_gives_up_within_what_the_server_grants_not_what_was_asked_for(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    granted_s, asked_s = SESSION_S, 5 * SESSION_S
+    granted_s, asked_s = 2 * SESSION_S, 20 * SESSION_S
     longest = {"maxSessionTimeout": str(round(granted_s * 1000))}
     monkeypatch.setattr(zookeeper_server, "SETTINGS", zookeeper_server.SETTINGS | longest)
-    zookeeper.stop("zookeeper")
-    zookeeper.start("zookeeper")
     try:
+        zookeeper.stop("zookeeper")
+        zookeeper.start("zookeeper")
         zookeeper.wait_ready("zookeeper")
         one = make(session_s=asked_s)
         leadership = one.try_lead("relay")
         assert leadership is not None
+        assert one._session.lease.timeout_s == pytest.approx(granted_s)
         assert f"gives sessions of {granted_s:g} s, not {asked_s:g} s" in caplog.text
         # It asks often enough for so short a session.
-        held_until_s = time.monotonic() + 2 * granted_s
+        held_until_s = time.monotonic() + 1.5 * granted_s
         until(lambda: not leadership.held() or time.monotonic() > held_until_s, "time goes by")
         assert leadership.held()
         zookeeper.freeze("zookeeper")
@@ -204,19 +206,26 @@ def test_an_instance_is_announced_again_after_its_session_ended(
 ) -> None:
     one, other = make(), make()
     leave = one.register("auth", "a", "127.0.0.1:8001")
-    session = one._session._client.client_id[0]
-    # Whoever comes with a session's id and password takes it over, and ends it with himself.
-    usurper = KazooClient(
-        f"127.0.0.1:{zookeeper.server('zookeeper').port}", client_id=one._session._client.client_id
-    )
-    usurper.start()
-    usurper.stop()
-    usurper.close()
+    ended = one._session._client.client_id
+
+    def ends() -> bool:
+        """Whoever comes with a session's id and password takes it over and ends it with himself;
+        ``one`` may come back first and take it from him. True once ``one`` has another.
+        """
+        now = one._session._client.client_id
+        if now == ended:
+            place = f"127.0.0.1:{zookeeper.server('zookeeper').port}"
+            usurper = KazooClient(place, client_id=ended)
+            with suppress(KazooTimeoutError):
+                usurper.start(timeout=SESSION_S)
+            usurper.stop()
+            usurper.close()
+        return now not in (None, ended)
+
+    until(ends, "its session ended")
 
     def announced_anew() -> bool:
-        return other.instances("auth") == {"a": "127.0.0.1:8001"} and (
-            one._session._client.client_id[0] != session
-        )
+        return other.instances("auth") == {"a": "127.0.0.1:8001"}
 
     until(announced_anew, "announced by the new session")
     with pytest.raises(Conflict):

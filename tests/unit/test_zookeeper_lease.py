@@ -67,7 +67,7 @@ def test_an_interruption_ends_what_was_held_for_good(lease: Lease, clock: Clock)
 def test_what_the_server_grants_counts_and_never_more_than_was_asked_for(
     lease: Lease, clock: Clock, granted_s: float, counts_s: float
 ) -> None:
-    lease.granted(granted_s)
+    lease.grant(granted_s)
     assert lease.timeout_s == counts_s
     lease.confirm(lease.epoch, clock.now_s)
     clock.now_s += counts_s * SURE_PART - 0.01

@@ -23,7 +23,7 @@ from paytm_lab.ports.event_log import Record, TopicPartition
 
 SESSION_S = 6.0  # unless told otherwise: the least that a broker takes that nobody has set up
 HEARTBEATS = 6  # so many signs of life, at least, in the time after which a member is dropped
-HEARTBEAT_S_MAX = 1.0  # the answer tells a member that the group changes
+HEARTBEAT_S_MAX = 1.0  # the answer tells a member that the group changes: it hears so soon
 LEASE_S = 30.0  # a member that does not poll for so long loses its partitions to the others
 CLOSE_S_MAX = 2.0
 WATCH_S = 10.0  # after so long without a record a member asks whether that is right

@@ -22,6 +22,7 @@ from paytm_lab.backends.servers.zookeeper_session import NotSent, Session
 from paytm_lab.core.errors import Conflict
 
 _HEARTBEATS = 6  # in the time of a session
+_INTERVAL_S_MAX = 1.0  # a node that somebody deleted is missed so soon, a left one removed
 _log = logging.getLogger(__name__)
 
 
@@ -172,7 +173,7 @@ class Keeper:
 
     @property
     def _interval_s(self) -> float:
-        return self.session.lease.timeout_s / _HEARTBEATS
+        return min(self.session.lease.timeout_s / _HEARTBEATS, _INTERVAL_S_MAX)
 
     def lead(self, path: str) -> ZooKeeperLeadership | None:
         """Make the leader's node; None when there is one."""

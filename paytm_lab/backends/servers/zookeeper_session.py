@@ -66,7 +66,7 @@ class Lease:
         """What counts as the session's time: what was asked for, or less."""
         return self._timeout_s
 
-    def granted(self, session_timeout_s: float) -> None:
+    def grant(self, session_timeout_s: float) -> None:
         """The server's word on the session's time, before it answers anything in that session. More
         than was asked for is not made use of.
         """
@@ -99,7 +99,8 @@ class Lease:
 
 class Session:
     """``servers`` as in "host:port,host:port". ``session_timeout_s`` is what a dead client's locks
-    outlive it, where the server grants it (its minSessionTimeout and maxSessionTimeout).
+    outlive it, where the server grants it (its minSessionTimeout and maxSessionTimeout bound it);
+    the lease goes by the lesser of the two.
     ``request_timeout_s`` bounds every request, the wait for a connection included.
     """
 
@@ -215,7 +216,7 @@ class Session:
             if self.closed:
                 raise ConnectionClosedError("closed")
             if self._client is None:
-                self._client = client = KazooClient(
+                client = KazooClient(
                     hosts=self._servers,
                     timeout=self._session_timeout_s,
                     # By default waits grow to a minute: usable long after the server is.
@@ -225,12 +226,14 @@ class Session:
                 )
                 client.add_listener(lambda state: self._on_state(client, state))
                 self._listen_to_grants(client)
+                self._client = client
                 client.start_async()
             return self._client
 
     def _listen_to_grants(self, client: KazooClient) -> None:
-        """The client keeps what the server grants a session to itself: it answers the connection
-        with two thirds of it, in milliseconds, in the thread that reads all later answers.
+        """The client keeps to itself how long a session it was granted. What connects it, private
+        in its version 2.11, gives its read timeout, two thirds of that, and its connect timeout, in
+        ms; in the thread that reads all later answers, before any.
         """
         connect = client._connection._connect
 
@@ -242,16 +245,17 @@ class Session:
         client._connection._connect = _connect
 
     def _on_grant(self, granted_s: float) -> None:
-        self.lease.granted(granted_s)
-        if round(granted_s, 3) != round(self._granted_s, 3):
+        self.lease.grant(granted_s)
+        before_s, self._granted_s = self._granted_s, granted_s
+        asked_s = self._session_timeout_s
+        if _differ(granted_s, asked_s) and _differ(granted_s, before_s):
             _log.warning(
                 "%s gives sessions of %g s, not %g s: set PAYTM_LAB_ZOOKEEPER_SESSION_S within its"
                 " minSessionTimeout and maxSessionTimeout",
                 self.place,
                 granted_s,
-                self._session_timeout_s,
+                asked_s,
             )
-        self._granted_s = granted_s
 
     def _on_state(self, client: KazooClient, state: str) -> None:
         """Runs in the client's own thread, which must not wait."""
@@ -280,6 +284,11 @@ class Session:
         self._connected = threading.Event()
         for call in self.on_fork:
             call()
+
+
+def _differ(one_s: float, other_s: float) -> bool:
+    """The client asks in whole milliseconds."""
+    return abs(one_s - other_s) > 0.002
 
 
 def _stop(client: KazooClient) -> None:
