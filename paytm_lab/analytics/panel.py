@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from paytm_lab.analytics.charts import Chart
-from paytm_lab.core.money import format_rupees
+from paytm_lab.core.money import in_lakhs
 
 
 class Cell(NamedTuple):
@@ -78,11 +78,8 @@ def count(value: float | None) -> str:
 
 
 def rupees(paise: int | None) -> str:
-    """Paise -> '₹1,234.50', exact."""
-    if paise is None:
-        return "–"
-    whole, _, part = format_rupees(abs(paise)).partition(".")
-    return f"{'-' if paise < 0 else ''}₹{int(whole):,}.{part}"
+    """Paise -> '₹1,23,456.70', exact."""
+    return "–" if paise is None else in_lakhs(paise)
 
 
 def short_rupees(paise: int) -> str:

@@ -77,3 +77,15 @@ def in_words(amount_paise: int) -> str:
     """Paise -> rupees for people, exact: 314812900 -> '3,148,129.00 rupees'."""
     whole, _, fraction = format_rupees(abs(amount_paise)).partition(".")
     return f"{'-' if amount_paise < 0 else ''}{int(whole):,}.{fraction} rupees"
+
+
+def in_lakhs(amount_paise: int) -> str:
+    """Paise -> rupees for users, exact and in India's groups: 12345670 -> '₹1,23,456.70'."""
+    sign = "-" if amount_paise < 0 else ""
+    text = format_rupees(abs(amount_paise))
+    groups = [text[-6:]]  # three digits and the paise
+    head = text[:-6]
+    while head:
+        groups.append(head[-2:])
+        head = head[:-2]
+    return f"{sign}₹{','.join(reversed(groups))}"

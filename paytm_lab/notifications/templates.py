@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from paytm_lab.core.events import EventType, FraudData, PaymentData
-from paytm_lab.core.money import format_rupees
+from paytm_lab.core.money import in_lakhs
 
 SHORT_ID_LENGTH_MAX = 24
 _REASONS = {
@@ -35,18 +35,6 @@ class Text(NamedTuple):
     body: str
 
 
-def rupees(amount_paise: int) -> str:
-    """Paise -> '₹1,23,456.70': Indian grouping, exact."""
-    sign = "-" if amount_paise < 0 else ""
-    text = format_rupees(abs(amount_paise))
-    groups = [text[-6:]]  # three digits and the paise
-    head = text[:-6]
-    while head:
-        groups.append(head[-2:])
-        head = head[:-2]
-    return f"{sign}₹{','.join(reversed(groups))}"
-
-
 def short(user_id: str) -> str:
     if len(user_id) <= SHORT_ID_LENGTH_MAX:
         return user_id
@@ -58,7 +46,7 @@ def reason_text(reason: str) -> str:
 
 
 def paid(d: PaymentData, email: bool) -> Text:
-    amount = rupees(d.amount_paise)
+    amount = in_lakhs(d.amount_paise)
     if not email:
         return Text("", f"You paid {amount} to {short(d.to_user_id)}.")
     return Text(
@@ -69,7 +57,7 @@ def paid(d: PaymentData, email: bool) -> Text:
 
 
 def received(d: PaymentData, email: bool) -> Text:
-    amount = rupees(d.amount_paise)
+    amount = in_lakhs(d.amount_paise)
     if not email:
         return Text("", f"You received {amount} from {short(d.from_user_id)}.")
     return Text(
@@ -82,18 +70,18 @@ def received(d: PaymentData, email: bool) -> Text:
 def refund_paid(d: PaymentData, email: bool) -> Text:
     """To the one who gives the money back; ``system:receivable`` may have paid a part for them."""
     lent = d.receivable_paise
-    owed = f" {rupees(lent)} of it is now owed by you." if lent else ""
+    owed = f" {in_lakhs(lent)} of it is now owed by you." if lent else ""
     if not email:
-        return Text("", f"{rupees(d.amount_paise)} went back to {short(d.to_user_id)}.{owed}")
+        return Text("", f"{in_lakhs(d.amount_paise)} went back to {short(d.to_user_id)}.{owed}")
     return Text(
-        f"{rupees(d.amount_paise)} was refunded",
-        f"{rupees(d.amount_paise)} went back to {d.to_user_id}.{owed}\n"
+        f"{in_lakhs(d.amount_paise)} was refunded",
+        f"{in_lakhs(d.amount_paise)} went back to {d.to_user_id}.{owed}\n"
         f"Refund {d.payment_id} of payment {d.refund_of}",
     )
 
 
 def refund_received(d: PaymentData, email: bool) -> Text:
-    amount = rupees(d.amount_paise)
+    amount = in_lakhs(d.amount_paise)
     if not email:
         return Text("", f"{amount} came back from {short(d.from_user_id)}.")
     return Text(
@@ -104,7 +92,7 @@ def refund_received(d: PaymentData, email: bool) -> Text:
 
 
 def failed(d: PaymentData, email: bool) -> Text:
-    amount, why = rupees(d.amount_paise), reason_text(d.reason)
+    amount, why = in_lakhs(d.amount_paise), reason_text(d.reason)
     if not email:
         return Text("", f"Your payment of {amount} to {short(d.to_user_id)} failed: {why}.")
     return Text(
@@ -116,7 +104,7 @@ def failed(d: PaymentData, email: bool) -> Text:
 
 
 def cancelled(d: PaymentData, email: bool) -> Text:
-    amount, why = rupees(d.amount_paise), reason_text(d.reason)
+    amount, why = in_lakhs(d.amount_paise), reason_text(d.reason)
     if not email:
         return Text("", f"Your payment of {amount} to {short(d.to_user_id)} was cancelled: {why}.")
     return Text(
@@ -129,7 +117,7 @@ def cancelled(d: PaymentData, email: bool) -> Text:
 
 def under_review(d: FraudData, email: bool) -> Text:
     line = (
-        f"Your payment of {rupees(d.amount_paise)} to {short(d.to_user_id)} is being checked."
+        f"Your payment of {in_lakhs(d.amount_paise)} to {short(d.to_user_id)} is being checked."
         " Was it you?"
     )
     if not email:
@@ -139,7 +127,7 @@ def under_review(d: FraudData, email: bool) -> Text:
 
 def blocked(d: FraudData, email: bool) -> Text:
     line = (
-        f"We stopped payments from your account after one of {rupees(d.amount_paise)}"
+        f"We stopped payments from your account after one of {in_lakhs(d.amount_paise)}"
         f" to {short(d.to_user_id)}. Was it you?"
     )
     if not email:
@@ -157,7 +145,7 @@ def part_changed(part: str, state: str, detail: str, email: bool) -> Text:
 
 
 def _balance(balance_paise: int | None) -> str:
-    return "" if balance_paise is None else f" Your balance is {rupees(balance_paise)}."
+    return "" if balance_paise is None else f" Your balance is {in_lakhs(balance_paise)}."
 
 
 PaymentTemplate = Callable[[PaymentData, bool], Text]

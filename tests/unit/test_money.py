@@ -13,6 +13,7 @@ from paytm_lab.core.errors import InvalidAmount, InvalidCurrency
 from paytm_lab.core.money import (
     AMOUNT_PAISE_MAX,
     format_rupees,
+    in_lakhs,
     in_words,
     parse_rupees,
     require_amount,
@@ -165,3 +166,27 @@ def test_too_many_rupees_are_told_in_rupees(text: str) -> None:
     assert text in error.value.message
     assert "90071992547409.91" in error.value.remedy
     assert "paise" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("amount_paise", "text"),
+    [
+        (0, "₹0.00"),
+        (5, "₹0.05"),
+        (99_999, "₹999.99"),
+        (100_000, "₹1,000.00"),
+        (9_999_999, "₹99,999.99"),
+        (12_345_670, "₹1,23,456.70"),
+        (1_234_567_890, "₹1,23,45,678.90"),
+        (2**53 - 1, "₹9,00,71,99,25,47,409.91"),
+        (-12_345_670, "-₹1,23,456.70"),
+        (-1, "-₹0.01"),
+    ],
+)
+def test_rupees_in_indian_groups(amount_paise: int, text: str) -> None:
+    assert in_lakhs(amount_paise) == text
+
+
+@given(st.integers(0, 2**53 - 1))
+def test_rupees_are_exact(amount_paise: int) -> None:
+    assert parse_rupees(in_lakhs(amount_paise).replace(",", "").removeprefix("₹")) == amount_paise

@@ -1,11 +1,6 @@
 from __future__ import annotations
 
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
 from paytm_lab.core.events import FraudData, PaymentData
-from paytm_lab.core.money import parse_rupees
 from paytm_lab.notifications.templates import (
     FRAUD_TEMPLATES,
     PAYMENT_TEMPLATES,
@@ -16,37 +11,12 @@ from paytm_lab.notifications.templates import (
     received,
     refund_paid,
     refund_received,
-    rupees,
     under_review,
 )
 
 PAYMENT = PaymentData(
     "019b-1", "asha", "ravi", 12_345_670, 0, 1, 1, 1, from_balance_paise=500, to_balance_paise=None
 )
-
-
-@pytest.mark.parametrize(
-    ("amount_paise", "text"),
-    [
-        (0, "₹0.00"),
-        (5, "₹0.05"),
-        (99_999, "₹999.99"),
-        (100_000, "₹1,000.00"),
-        (9_999_999, "₹99,999.99"),
-        (12_345_670, "₹1,23,456.70"),
-        (1_234_567_890, "₹1,23,45,678.90"),
-        (2**53 - 1, "₹9,00,71,99,25,47,409.91"),
-        (-12_345_670, "-₹1,23,456.70"),
-        (-1, "-₹0.01"),
-    ],
-)
-def test_rupees_in_indian_groups(amount_paise: int, text: str) -> None:
-    assert rupees(amount_paise) == text
-
-
-@given(st.integers(0, 2**53 - 1))
-def test_rupees_are_exact(amount_paise: int) -> None:
-    assert parse_rupees(rupees(amount_paise).replace(",", "").removeprefix("₹")) == amount_paise
 
 
 def test_the_words_of_a_payment() -> None:
