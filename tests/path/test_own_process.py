@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from paytm_lab.web.server import settled
+from paytm_lab.web.server import COLLECTED, settled
 from tests.faults import processes
 from tests.path.command_line import Cli
 
@@ -53,6 +53,15 @@ def test_a_guest_leaves_the_collector_alone(
     assert cli(*verb.format(tmp_path).split()).code == 0
     assert gc.get_threshold() == collector
     assert gc.get_freeze_count() <= frozen, "what was frozen before may have been let go since"
+
+
+def test_who_serves_collects_in_small_parts_as_long_as_it_does(
+    collector: tuple[int, int, int],
+) -> None:
+    with settled():
+        assert gc.get_threshold() == COLLECTED
+        assert COLLECTED[0] * COLLECTED[1] <= 100_000, "objects looked at in one go"
+    assert gc.get_threshold() == collector
 
 
 def test_who_serves_takes_nothing_back_that_was_left_out_before() -> None:
