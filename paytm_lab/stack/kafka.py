@@ -23,6 +23,9 @@ SETTINGS: dict[str, str] = {
     "auto.create.topics.enable": "false",
     # A killed broker leaves its registration behind in ZooKeeper: short, so that it soon ends.
     "zookeeper.session.timeout.ms": "4000",
+    # Both begin at once, and a busy machine's ZooKeeper may need longer than a session lasts: by
+    # default the broker then gave up.
+    "zookeeper.connection.timeout.ms": "60000",
     # One broker: nothing to hand over to, nothing to replicate to.
     "controlled.shutdown.enable": "false",
     "unclean.leader.election.enable": "false",
